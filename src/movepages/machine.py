@@ -1,0 +1,105 @@
+"""The Machine: what every tool may ask, of the real kernel or of the model.
+
+Batched, NumPy in and out. `linux.LinuxMachine` and `kernel.SimulatedMachine` satisfy it; tools take
+a Machine as an argument and never know which.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from movepages.topology import Topology
+    from movepages.values import (
+        CallResult,
+        Conditions,
+        Mapping,
+        PageRuns,
+        Placement,
+        Policy,
+        TaskInfo,
+    )
+
+
+class Machine(Protocol):
+    """A machine with memory nodes and processes.
+
+    `pid` 0 is the caller everywhere. Addresses are uint64, in bytes; nodes and statuses int32.
+    """
+
+    @property
+    def page_size_bytes(self) -> int:
+        """The base page size. Asked, never assumed: 64 KiB machines exist."""
+        ...
+
+    def topology(self) -> Topology:
+        """Return the nodes as they are now."""
+        ...
+
+    def free_bytes(self) -> dict[int, int]:
+        """Return free memory by node."""
+        ...
+
+    def move_pages(
+        self, pid: int, addresses: NDArray[np.uint64], nodes: NDArray[np.int32], flags: int
+    ) -> CallResult:
+        """Move each page to its node: move_pages(2), one call.
+
+        A negative return raises the matching CallError, whose `.result` has the statuses: pages may
+        have moved all the same. A positive return does not raise.
+        """
+        ...
+
+    def query_pages(self, pid: int, addresses: NDArray[np.uint64]) -> CallResult:
+        """Ask for the node of each page: move_pages(2) without nodes. Errors as in move_pages."""
+        ...
+
+    def migrate_pages(self, pid: int, from_nodes: Iterable[int], to_nodes: Iterable[int]) -> int:
+        """Move all pages from some nodes to others: migrate_pages(2).
+
+        Return how many folios could not be moved. Raises CallError.
+        """
+        ...
+
+    def mappings(self, pid: int) -> Sequence[Mapping]:
+        """Return the mappings of a process in rising order, with policy and pages by node."""
+        ...
+
+    def present(self, pid: int, ranges: Sequence[tuple[int, int]] | None = None) -> PageRuns:
+        """Return which pages of some ranges, or of all mappings, are present, of what page size."""
+        ...
+
+    def locate(self, pid: int, ranges: Sequence[tuple[int, int]] | None = None) -> Placement:
+        """Return on which node each present page is, of some address ranges or of all mappings."""
+        ...
+
+    def tasks(self, target: str) -> Sequence[TaskInfo]:
+        """Return the processes that a target names: a pid as text for now."""
+        ...
+
+    def task(self, pid: int) -> TaskInfo:
+        """Return who a process is, and where it may run and allocate."""
+        ...
+
+    def get_policy(self) -> Policy:
+        """Return the calling thread's memory policy."""
+        ...
+
+    def set_policy(self, mode: int, nodes: Iterable[int]) -> None:
+        """Set the calling thread's memory policy: set_mempolicy(2). Raises CallError."""
+        ...
+
+    def mbind(
+        self, start: int, length_bytes: int, mode: int, nodes: Iterable[int], flags: int
+    ) -> None:
+        """Set the policy of a range of the caller: mbind(2). Raises CallError."""
+        ...
+
+    def conditions(self) -> Conditions:
+        """Return what may fight a placement on this machine, and the caller's rights."""
+        ...
