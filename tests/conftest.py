@@ -1,0 +1,70 @@
+"""What holds for every test: where it may run, and that the lab leaves nothing out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+LAB = os.environ.get("MOVEPAGES_LAB", "")
+"""The topology of the lab that this runs in; "" on the host."""
+
+TOPOLOGY_MARKERS = ("hotplug", "hmat", "tiny")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make hypothesis repeatable in CI; guests run without its plugin, and need no profile."""
+    if not config.pluginmanager.hasplugin("hypothesispytest"):
+        return
+    from hypothesis import settings
+
+    settings.register_profile("local", deadline=None, print_blob=True)
+    settings.register_profile("ci", settings.get_profile("local"), derandomize=True, database=None)
+    settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count the tests for a topology of their own among the lab's."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in TOPOLOGY_MARKERS):
+            item.add_marker("lab")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs more nodes than this machine has."""
+    marker = item.get_closest_marker("needs_nodes")
+    wanted = marker.args[0] if marker else 2 if item.get_closest_marker("lab") else 0
+    there = nodes_with_memory() if wanted > 1 else 1
+    if wanted > there:
+        pytest.skip(f"needs {wanted} nodes with memory, and here is {there}: try `make lab`")
+
+
+def nodes_with_memory() -> int:
+    """Count the nodes with memory; a kernel without NUMA has one."""
+    path = Path("/sys/devices/system/node/has_memory")
+    if not path.exists():
+        return 1
+    ranges = (part.split("-") for part in path.read_text().strip().split(","))
+    return sum(int(ends[-1]) - int(ends[0]) + 1 for ends in ranges)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Make a skip in the lab a failure: there, everything that a test needs is there."""
+    return _no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    """Make the skip of a whole file in the lab a failure."""
+    return _no_skip((yield))
+
+
+def _no_skip(report):
+    expected_to_fail = hasattr(report, "wasxfail")
+    if LAB and report.skipped and not expected_to_fail:
+        report.outcome = "failed"
+        report.longrepr = f"skipped in the lab: {report.longrepr}"
+    return report
