@@ -1,0 +1,7 @@
+"""`python -m movepages`."""
+
+import sys
+
+from movepages.cli import main
+
+sys.exit(main())

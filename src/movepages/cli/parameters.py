@@ -1,0 +1,121 @@
+"""What stands on a command line, read and checked: pids, addresses, ranges, node lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from movepages.abi import Errno
+from movepages.errors import NodeSetError, OutsideCpusetError, SizeError
+from movepages.nodeset import NodeSet
+from movepages.units import parse_address, parse_range
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from movepages.topology import Topology
+    from movepages.values import TaskInfo
+
+_HIGHEST_PID = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An address or a range as given; `end` is None for a single address."""
+
+    text: str
+    start: int
+    end: int | None
+
+    def pages(self, page_size_bytes: int) -> tuple[int, int]:
+        """Return start and end of the pages that contain it."""
+        end = self.start + 1 if self.end is None else self.end
+        return (
+            self.start // page_size_bytes * page_size_bytes,
+            -(-end // page_size_bytes) * page_size_bytes,
+        )
+
+    def aligned(self, page_size_bytes: int) -> bool:
+        """Tell whether it starts and ends where pages do."""
+        return not self.start % page_size_bytes and not (self.end or 0) % page_size_bytes
+
+
+class _Pid(click.ParamType[int]):
+    name = "pid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not (value.isascii() and value.isdecimal()) or not 0 < int(value) <= _HIGHEST_PID:
+            self.fail(f"{value!r} is not a pid; give the number of a process", param, ctx)
+        return int(value)
+
+
+class _Span(click.ParamType[Span]):
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Span:
+        try:
+            if "-" in value or "+" in value:
+                return Span(value, *parse_range(value))
+            return Span(value, parse_address(value), None)
+        except SizeError as error:
+            self.fail(str(error), param, ctx)
+
+
+PID = _Pid()
+SPAN = _Span()
+
+
+def source_nodes(option: str, text: str, topology: Topology) -> NodeSet:
+    """Read the nodes to move from. Raises NodeSetError."""
+    return _some(option, text, NodeSet.parse(text, existing=topology.online))
+
+
+def _never() -> bool:
+    return False
+
+
+def target_nodes(
+    option: str,
+    text: str,
+    topology: Topology,
+    task: TaskInfo,
+    may_leave_cpuset: Callable[[], bool] = _never,
+) -> NodeSet:
+    """Read the nodes to move to; `all`, `!` and `+` refer to the cpuset of the process.
+
+    `may_leave_cpuset` is asked only about nodes outside it. Raises NodeSetError, for a node without
+    memory too, and OutsideCpusetError.
+    """
+    inside = task.mems_allowed & topology.with_memory
+    try:
+        return _some(option, text, NodeSet.parse(text, allowed=inside, existing=topology.online))
+    except NodeSetError:
+        if "+" in text:  # counts within the cpuset, and cannot mean a node outside
+            raise
+        # Would it do if the cpuset allowed every node? If not, this raises the better error.
+        nodes = _some(option, text, NodeSet.parse(text, existing=topology.online))
+    if without := nodes - topology.with_memory:
+        raise NodeSetError(
+            f"{option}: node {min(without)} has no memory, so no page can be there; "
+            f"nodes with memory: {topology.with_memory}",
+            text=text,
+        )
+    if may_leave_cpuset():
+        return nodes
+    node = min(nodes - inside)
+    raise OutsideCpusetError(
+        Errno.EACCES,
+        f"{option}: node {node} lies outside the cpuset of process {task.pid} ({inside}); "
+        "choose among those, or widen cpuset.mems of its cgroup",
+        call="move_pages",
+        pid=task.pid,
+        node=node,
+    )
+
+
+def _some(option: str, text: str, nodes: NodeSet) -> NodeSet:
+    if not nodes:
+        raise NodeSetError(f"{option} {text!r} names no node; give one like 1 or 0-3", text=text)
+    return nodes

@@ -1,0 +1,76 @@
+"""Each bad command line: its exit code, and what it is told on standard error in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+HEAP = "7f12a4000000"
+USAGE, NO_PROCESS, NOT_PERMITTED, CANNOT = 2, 3, 4, 5
+
+LINES = [
+    ("shwo 1234", USAGE, "No such command 'shwo'"),
+    ("nodes 1", USAGE, "unexpected extra argument (1)"),
+    ("nodes --jsno", USAGE, "No such option '--jsno'"),
+    ("show", USAGE, "Missing argument 'PID'"),
+    ("show 0", USAGE, "'0' is not a pid"),
+    ("show -5", USAGE, "'-5': pids, addresses and nodes are not negative"),
+    ("show bash", USAGE, "'bash' is not a pid"),
+    ("show 1_0", USAGE, "'1_0' is not a pid"),
+    ("show ١٢", USAGE, "'١٢' is not a pid"),
+    ("show 2147483647", NO_PROCESS, "there is no process 2147483647"),
+    ("show 2147483648", USAGE, "'2147483648' is not a pid"),
+    ("show 999999999", NO_PROCESS, "there is no process 999999999"),
+    ("show 2", CANNOT, "process 2 (kthreadd) is a kernel thread and has no memory of its own"),
+    ("query 1234", USAGE, "Missing argument 'ADDRESS|START-END...'"),
+    ("query 1234 zz", USAGE, "'zz' is not an address; write it in hexadecimal"),
+    ("query 1234 -1000", USAGE, "'-1': pids, addresses and nodes are not negative"),
+    ("query 1234 2000-1000", USAGE, "range '2000-1000' ends before it starts or is empty"),
+    ("query 1234 1000-1000", USAGE, "range '1000-1000' ends before it starts or is empty"),
+    ("query 1234 1000-", USAGE, "'' is not an address"),
+    ("query 1234 1000+4X", USAGE, "'4X' is not a size"),
+    ("query 1234 10000000000000000", USAGE, "above the 64-bit address space"),
+    ("query 1234 fffffffffffff000+8K", USAGE, "above the 64-bit address space"),
+    ("query 2 1000", CANNOT, "is a kernel thread"),
+    ("query 999999999 1000", NO_PROCESS, "there is no process 999999999"),
+    ("move 1234 1000", USAGE, "Missing option '--to'"),
+    ("move 1234 --to 1", USAGE, "give addresses or ranges, or else --all-mappings"),
+    ("move 1234 --to 1 --all-mappings 1000", USAGE, "give addresses or ranges, or else"),
+    ("move 1234 --to= --all-mappings", USAGE, "--to '' names no node"),
+    ("move 1234 --to !all --all-mappings", USAGE, "--to '!all' names no node"),
+    ("move 1234 --to one --all-mappings", USAGE, "'one' in 'one' is not a node"),
+    ("move 1234 --to 1-0 --all-mappings", USAGE, "range '1-0' in '1-0' is reversed"),
+    ("move 1234 --to +2 --all-mappings", USAGE, "there is no +2"),
+    ("move 1234 --to same --all-mappings", USAGE, "'same' (numactl's previous mask)"),
+    ("move 1234 --to netdev:eth0 --all-mappings", USAGE, "'netdev:' (the node of a device)"),
+    ("move 1234 --to 0,4 --all-mappings", USAGE, "node 4 in '0,4' does not exist"),
+    ("move 1234 --to 3 --all-mappings", USAGE, "--to: node 3 has no memory"),
+    ("move 1234 --to 1,2 --all-mappings", NOT_PERMITTED, "node 2 lies outside the cpuset"),
+    ("move 2 --to 1 --all-mappings", CANNOT, "is a kernel thread"),
+    ("move 999999999 --to 1 --all-mappings", NO_PROCESS, "there is no process 999999999"),
+    ("migrate 1234 --to 1", USAGE, "Missing option '--from'"),
+    ("migrate 1234 --from= --to 1", USAGE, "--from '' names no node"),
+    ("migrate 1234 --from 4 --to 1", USAGE, "node 4 in '4' does not exist"),
+    ("migrate 1234 --from 0 --to=", USAGE, "--to '' names no node"),
+    ("migrate 1234 --from 0 --to 3", USAGE, "--to: node 3 has no memory"),
+    ("migrate 1234 --from 0 --to 2", NOT_PERMITTED, "node 2 lies outside the cpuset"),
+    ("migrate 2 --from 0 --to 1", CANNOT, "is a kernel thread"),
+    ("explain EWHAT", USAGE, "'EWHAT' is neither a status nor an errno of these calls: EPERM"),
+    ("explain 0", USAGE, "'0' is neither a status nor an errno"),
+    ("explain -4", USAGE, "'-4' is neither a status nor an errno"),
+    ("explain ENOENT EFAULT", USAGE, "unexpected extra argument (EFAULT)"),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "told"), LINES, ids=[line for line, _, _ in LINES])
+def test_bad_command_line(run, line, code, told):
+    """It ends with its code, prints nothing on standard output, and one line that says why."""
+    answer = run(*line.split())
+    assert told in answer.err
+    assert (answer.code, answer.out) == (code, "")
+    assert answer.err.startswith("movepages: ")
+    assert answer.err.count("\n") == 1
+
+
+def test_usage_errors_name_the_help_that_explains(run):
+    """The line says which --help to read: that of the subcommand."""
+    assert run("show").err.endswith(" (see movepages show --help)\n")
