@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from movepages.abi import CALL_ERRORS, Errno
+from movepages.abi import CALL_ERRORS, Errno, status_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
 
 class MovePagesError(Exception):
     """The base of all errors that movepages raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle it with its facts, which the constructors want by name."""
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[MovePagesError], args: tuple[Any, ...]) -> MovePagesError:
+    error = kind.__new__(kind)
+    parent = OSError if isinstance(error, OSError) else Exception
+    parent.__init__(error, *args)
+    return error
 
 
 class NodeSetError(MovePagesError, ValueError):
@@ -95,7 +106,7 @@ class CallError(MovePagesError, OSError):
         result: CallResult | None = None,
     ) -> None:
         """Keep the facts of the call."""
-        super().__init__(errno, message)
+        super().__init__(int(errno), message)
         self.call = call
         self.arguments = dict(arguments or {})
         self.pid = pid
@@ -198,6 +209,6 @@ def no_such_process(pid: int, call: str) -> NoSuchProcessError:
 
 def _sentence(ret: int, call: str) -> str:
     for error in CALL_ERRORS:
-        if error.code == ret and call in error.call:
+        if error.code == ret and call in error.call.split(", "):
             return f"{error.meaning}; {error.remedy}"
-    return f"failed with errno {-ret}"
+    return f"the kernel answered {status_name(ret)}, which is not among its documented answers"

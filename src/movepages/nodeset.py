@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Iterable, Iterator, Set
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 _HIGHEST_NODE = 1 << 16
 _DEVICE_WORDS = ("netdev", "ip", "file", "block", "pci")
+_NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
 
 
 class NodeSet(Set[int]):
@@ -27,9 +30,10 @@ class NodeSet(Set[int]):
     _bits: int
 
     def __init__(self, nodes: Iterable[int] = ()) -> None:
-        """Take node numbers in any order. Raises NodeSetError for a negative number."""
+        """Take node numbers in any order. Raises NodeSetError for one below 0 or above 65535."""
         bits = 0
-        for node in nodes:
+        for number in nodes:
+            node = operator.index(number)  # NumPy's integers would overflow below
             if not 0 <= node < _HIGHEST_NODE:
                 raise NodeSetError(f"{node} is not a node number", text=str(node))
             bits |= 1 << node
@@ -52,12 +56,15 @@ class NodeSet(Set[int]):
         the machine; a node outside either is refused. Raises NodeSetError.
         """
         invert, relative, body = _split_signs(text)
+        words = [word.strip() for word in body.split(",")] if body or invert or relative else []
         base = allowed if allowed is not None else existing
-        if (invert or relative or "all" in body) and base is None:
+        if (invert or relative or "all" in words) and base is None:
             raise NodeSetError(f"{text!r} needs the machine's nodes to mean something", text=text)
-        nodes = cls(_numbers(body, text, base or set()))
+        nodes = cls(_numbers([word for word in words if word != "all"], text))
         if relative:
             nodes = cls(_relative(nodes, sorted(base or ()), text))
+        if "all" in words:
+            nodes = cls(nodes | (base or set()))
         _refuse_strangers(nodes, existing, text, "does not exist on this machine")
         if invert:
             return cls(set(base or ()) - nodes)
@@ -66,7 +73,9 @@ class NodeSet(Set[int]):
 
     @classmethod
     def from_bits(cls, bits: int) -> Self:
-        """Make a set from a Python int whose bit N stands for node N."""
+        """Make a set from a Python int whose bit N stands for node N. Raises NodeSetError."""
+        if bits < 0 or bits.bit_length() > _HIGHEST_NODE:
+            raise NodeSetError("bits of a node set stand for nodes 0 to 65535", text=hex(bits))
         made = cls()
         object.__setattr__(made, "_bits", bits)
         return made
@@ -101,7 +110,11 @@ class NodeSet(Set[int]):
 
     def __contains__(self, node: object) -> bool:
         """Tell whether a node is in the set."""
-        return isinstance(node, int) and node >= 0 and bool(self._bits >> node & 1)
+        try:
+            number = operator.index(node)  # type: ignore[arg-type]  # what is no integer is no node
+        except TypeError:
+            return False
+        return number >= 0 and bool(self._bits >> number & 1)
 
     def __iter__(self) -> Iterator[int]:
         """Go through the nodes in rising order."""
@@ -118,6 +131,10 @@ class NodeSet(Set[int]):
     def __hash__(self) -> int:
         """Hash as a frozenset of the same nodes does, since the two can be equal."""
         return self._hash()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle it by its bits, for it refuses to be filled in afterwards."""
+        return type(self).from_bits, (self._bits,)
 
     def __str__(self) -> str:
         """Write it as the kernel does: `0-2,5`, or nothing for the empty set."""
@@ -150,14 +167,8 @@ def _split_signs(text: str) -> tuple[bool, bool, str]:
     return invert, relative, body.removeprefix("+")
 
 
-def _numbers(body: str, text: str, base: Set[int]) -> Iterator[int]:
-    if not body:
-        return
-    for part in body.split(","):
-        word = part.strip()
-        if word == "all":
-            yield from base
-            continue
+def _numbers(words: Iterable[str], text: str) -> Iterator[int]:
+    for word in words:
         _refuse_words(word, text)
         first_text, dash, last_text = word.partition("-")
         first = _number(first_text, text)
@@ -181,13 +192,12 @@ def _refuse_words(word: str, text: str) -> None:
 
 def _number(word: str, text: str) -> int:
     digits = word.strip().lower()
-    if digits.startswith("0") and digits.isdigit():
-        digits = f"0o{digits}"  # base 0 as in C: a leading zero means octal
+    octal = digits.startswith("0") and not digits.startswith("0x")  # base 0 as in C
     try:
-        number = int(digits, 0)
+        number = int(digits, 8 if octal else 0) if _NUMBER.fullmatch(digits) else -1
     except ValueError:
         number = -1
-    if not 0 <= number < _HIGHEST_NODE or "_" in digits:
+    if not 0 <= number < _HIGHEST_NODE:
         raise NodeSetError(
             f"{word!r} in {text!r} is not a node; write nodes like 0-3, 0,2, all, !1 or +0",
             text=text,

@@ -7,7 +7,7 @@ import re
 
 from movepages.errors import SizeError
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9]{1,20})(?:\.([0-9]{1,20}))?\s*([kmgtp]?)(?:i?b)?\s*", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _ADDRESS = re.compile(r"(?:0x)?[0-9a-f]+", re.IGNORECASE)
 
@@ -17,11 +17,13 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise SizeError(f"{text!r} is not a size; write it like 4096, 64K or 1.5G", text=text)
-    number, suffix = match.groups()
-    size = float(number) * 1024 ** _POWER[suffix.lower()]
-    if not size.is_integer():
+    whole, fraction, suffix = match[1], match[2] or "", match[3].lower()
+    scaled = int(whole + fraction) << 10 * _POWER[suffix]  # a float would not be exact
+    scale: int = 10 ** len(fraction)
+    size, rest = divmod(scaled, scale)
+    if rest:
         raise SizeError(f"{text!r} is not a whole number of bytes", text=text)
-    return int(size)
+    return size
 
 
 def parse_rate(text: str) -> int:
@@ -52,6 +54,8 @@ def parse_range(text: str) -> tuple[int, int]:
         start, end = parse_address(start_text), parse_address(end_text)
     if end <= start:
         raise SizeError(f"range {text!r} ends before it starts or is empty", text=text)
+    if end >= 1 << 64:
+        raise SizeError(f"range {text!r} ends above the 64-bit address space", text=text)
     return start, end
 
 
@@ -64,6 +68,7 @@ def format_size(size_bytes: float) -> str:
         value /= 1024
         if value < 999.5 or suffix == "P":
             break
-    if value == int(value):
+    if value == int(value) or value >= 999.5:
         return f"{value:.0f}{suffix}"
-    return f"{value:.{max(0, 3 - len(str(int(value))))}f}{suffix}"
+    digits = f"{value:#.3g}" if value >= 1 else f"{value:.2f}"
+    return digits.rstrip(".") + suffix

@@ -77,6 +77,11 @@ class Mapping:
     hugetlb: bool = False
 
     @property
+    def span(self) -> tuple[int, int]:
+        """Start and end of the address range, the end excluded."""
+        return self.start, self.end
+
+    @property
     def size_bytes(self) -> int:
         """Length of the address range in bytes."""
         return self.end - self.start

@@ -214,8 +214,15 @@ CALL_ERRORS: tuple[CallErrorMeaning, ...] = (
     _call(
         Errno.EINVAL,
         _POLICY,
-        "mode, flags and nodes do not fit together, or no given node is usable",
+        "mode, flags and nodes do not fit together, no given node is usable, or the range does not "
+        "start at a page",
         "bind and interleave need nodes with memory inside the cpuset; default and local take none",
+    ),
+    _call(
+        Errno.ENOMEM,
+        _POLICY,
+        "the kernel has no memory for the policy, or no mapping can be divided any further",
+        "free memory, or raise vm.max_map_count",
     ),
     _call(
         Errno.EFAULT,
@@ -234,6 +241,12 @@ CALL_ERRORS: tuple[CallErrorMeaning, ...] = (
         _POLICY,
         "MPOL_MF_MOVE_ALL needs CAP_SYS_NICE, or a container's filter refuses the call",
         "leave out MOVE_ALL, or run as root",
+    ),
+    _call(
+        Errno.EINVAL,
+        _HOME,
+        "the home node is offline, flags were given, or the range does not start at a page",
+        "choose an online node, and a range of whole pages",
     ),
     _call(
         Errno.EOPNOTSUPP,

@@ -1,0 +1,80 @@
+"""/proc/PID/maps: the mappings (VMAs) of a process. Source: show_map_vma in fs/proc/task_mmu.c."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from movepages.errors import MalformedError
+from movepages.linux.reading import (
+    ROOT,
+    parse_number,
+    process_directory,
+    read_process_text,
+    unescape,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class MapsLine(NamedTuple):
+    """A line of maps. Addresses and offset in bytes, the end excluded.
+
+    `path` is as the kernel prints it: empty for anonymous memory, `[heap]`, `[anon:NAME]`, or a
+    file's with ` (deleted)` behind it. (A tuple, for a dataclass takes twice as long to make.)
+    """
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    device: str
+    inode: int
+    path: str
+
+
+def read_maps(pid: int, root: Path = ROOT) -> list[MapsLine]:
+    """Return the mappings of a process in rising order; a kernel thread has none.
+
+    Raises NoSuchProcessError, NotPermittedError, MalformedError.
+    """
+    return parse_maps(read_process_text(pid, "maps", root), process_directory(pid, root) / "maps")
+
+
+def parse_maps(text: str, path: Path) -> list[MapsLine]:
+    """Return the lines of a maps file. Raises MalformedError; `path` is for its message."""
+    lines = text.split("\n")  # not splitlines(): a name may hold what that takes for a line's end
+    if lines.pop():
+        raise MalformedError(path, len(lines) + 1, "line", "the file is cut short")
+    parsed: list[MapsLine] = []
+    below = 0
+    for line in lines:
+        try:
+            addresses, permissions, offset, device, inode, *name = line.split(None, 5)
+            first, _, last = addresses.partition("-")
+            start, end = int(first, 16), int(last, 16)
+            mapped = unescape(name[0], "\n") if name else ""
+            parsed.append(
+                MapsLine(start, end, permissions, int(offset, 16), device, int(inode), mapped)
+            )
+        except ValueError:
+            raise _malformed(line, path, len(parsed) + 1) from None
+        if not below <= start < end:
+            raise MalformedError(path, len(parsed), "start", f"{addresses} is out of order")
+        below = end
+    return parsed
+
+
+def _malformed(line: str, path: Path, number: int) -> MalformedError:
+    """Find out which field of a line is wrong."""
+    words = line.split(None, 5)
+    if len(words) < 5:
+        return MalformedError(path, number, "line", f"{line!r} has less than five fields")
+    start, _, end = words[0].partition("-")
+    fields = (("start", start, 16), ("end", end, 16), ("offset", words[2], 16))
+    try:
+        for field, word, base in (*fields, ("inode", words[4], 10)):
+            parse_number(word, path, number, field, base)
+    except MalformedError as error:
+        return error
+    return MalformedError(path, number, "line", f"{line!r} is not a mapping")

@@ -1,0 +1,75 @@
+"""/proc/PID/stat and /proc/PID/task: who a process is, and where its threads ran last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from movepages.errors import no_such_process
+from movepages.linux.nodes import read_has_memory
+from movepages.linux.reading import (
+    PROCESSOR,
+    ROOT,
+    parse_number,
+    process_directory,
+    read_optional,
+    read_text,
+    start_ticks,
+    stat_fields,
+)
+from movepages.linux.status import read_status
+from movepages.values import TaskInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_task_info(pid: int, root: Path = ROOT) -> TaskInfo:
+    """Return who a process is, and where it may run and allocate; `uid` is the effective one.
+
+    A kernel without cpusets lets every process allocate on every node that has memory. Raises
+    NoSuchProcessError (also for a zombie), NotPermittedError, MalformedError.
+    """
+    ticks = start_ticks(pid, root)
+    status = read_status(pid, root)
+    cpus = read_last_cpus(pid, root)
+    if start_ticks(pid, root) != ticks:
+        raise no_such_process(pid, f"read {process_directory(pid, root)}")
+    mems = status.mems_allowed
+    return TaskInfo(
+        pid=status.pid,
+        boot_id=read_boot_id(root),
+        start_ticks=ticks,
+        command=status.name,
+        uid=status.uids[1],
+        state=status.state,
+        mems_allowed=read_has_memory(root) if mems is None else mems,
+        cpus_allowed=status.cpus_allowed,
+        last_cpus=cpus,
+        kernel_thread=status.kernel_thread,
+    )
+
+
+def read_last_cpus(pid: int, root: Path = ROOT) -> tuple[int, ...]:
+    """Return the CPU that each thread ran on last, in order of thread id.
+
+    A thread that ends meanwhile is left out. Raises NoSuchProcessError, MalformedError.
+    """
+    directory = process_directory(pid, root) / "task"
+    try:
+        threads = sorted(int(entry.name) for entry in directory.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        raise no_such_process(pid, f"read {directory}") from None
+    cpus: list[int] = []
+    for thread in threads:
+        path = directory / str(thread) / "stat"
+        try:
+            text = read_text(path)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        cpus.append(parse_number(stat_fields(text, path)[PROCESSOR], path, 1, "processor"))
+    return tuple(cpus)
+
+
+def read_boot_id(root: Path = ROOT) -> str:
+    """Return the id of this boot of the kernel, or nothing where /proc does not give it."""
+    return read_optional(root / "proc/sys/kernel/random/boot_id") or ""
