@@ -10,11 +10,12 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from labkit import children, initramfs, qemu, rootfs
-from labkit.errors import UnavailableError
+from labkit.errors import GuestDiedError, UnavailableError
 from labkit.guest import Guest
 
 if TYPE_CHECKING:
@@ -32,11 +33,33 @@ def boot(
 ) -> Iterator[Guest]:
     """Boot a guest; whatever happens, nothing of it is left but its console, if asked for."""
     with ExitStack() as stack:
-        guest = _start(topology, kernel, project, stack)
+        guest = _started(topology, kernel, project, stack)
         if console:
             stack.callback(lambda: console.write_text(guest.console() + "\n"))
-        guest.wait_until_ready()
         yield guest
+
+
+def _started(topology: Topology, kernel: Installed, project: Project, stack: ExitStack) -> Guest:
+    """Return a guest that is up.
+
+    About one boot in twenty panics under emulation, when the kernel patches its own code while
+    another CPU runs it (Oops: int3). Such a boot says nothing of what is to run, so it has a second
+    try, and says so.
+    """
+    with ExitStack() as first:
+        guest = _start(topology, kernel, project, first)
+        try:
+            guest.wait_until_ready()
+        except GuestDiedError as problem:
+            print(
+                f"lab: {str(problem).splitlines()[0]} while it booted: once more", file=sys.stderr
+            )
+        else:
+            stack.push(first.pop_all())
+            return guest
+    guest = _start(topology, kernel, project, stack)
+    guest.wait_until_ready()
+    return guest
 
 
 def _start(topology: Topology, kernel: Installed, project: Project, stack: ExitStack) -> Guest:
