@@ -11,11 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Node:
-    """A NUMA node: its memory in MiB, its CPUs, and whether its memory is a removable DIMM."""
+    """A NUMA node: its memory in MiB, its CPUs, and whether its memory is a removable DIMM.
+
+    `cache_mib` is the size of a cache in front of its memory, which HMAT tells of.
+    """
 
     mib: int
     cpus: tuple[int, ...] = ()
     removable: bool = False
+    cache_mib: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ _TOPOLOGIES = (
     Topology(
         name="hmat-tiers",
         summary="4node with HMAT: 2 and 3 are a slower memory tier",
-        nodes=(Node(512, (0,)), Node(512, (1,)), Node(512), Node(512)),
+        nodes=(Node(512, (0,)), Node(512, (1,)), Node(512), Node(512, cache_mib=16)),
         distances=_FOUR_DISTANCES,
         links=(
             Link(0, 0, 100, 200),
@@ -182,7 +186,7 @@ def _distances(topology: Topology) -> list[str]:
 
 
 def _hmat(topology: Topology) -> list[str]:
-    """Return latency and bandwidth of each link. QEMU wants all latencies before bandwidths."""
+    """Return latency and bandwidth of each link, then the caches: QEMU wants them in that order."""
     prefix = "hmat-lb,initiator={},target={},hierarchy=memory,data-type=access-"
     latencies = [
         prefix.format(link.initiator, link.target) + f"latency,latency={link.latency_ns}"
@@ -192,7 +196,13 @@ def _hmat(topology: Topology) -> list[str]:
         prefix.format(link.initiator, link.target) + f"bandwidth,bandwidth={link.bandwidth_gib}G"
         for link in topology.links
     ]
-    return _each("-numa", latencies + bandwidths)
+    caches = [
+        f"hmat-cache,node-id={n},size={node.cache_mib}M,level=1,associativity=direct,"
+        "policy=write-back,line=64"
+        for n, node in enumerate(topology.nodes)
+        if node.cache_mib
+    ]
+    return _each("-numa", latencies + bandwidths + caches)
 
 
 def _dimms(topology: Topology) -> list[str]:

@@ -30,6 +30,19 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySideCache:
+    """A cache in front of a node's memory, from HMAT. `level` 1 is nearest to the memory."""
+
+    level: int
+    size_bytes: int
+    line_size_bytes: int
+    indexing: int
+    """0 direct-mapped, 1 indexed, 2 custom."""
+    write_policy: int
+    """0 write-back, 1 write-through, 2 other or none."""
+
+
+@dataclass(frozen=True, slots=True)
 class HugePool:
     """A node's pool of huge pages of one size, in huge pages."""
 
@@ -51,6 +64,7 @@ class Node:
     distances: Mapping[int, int] = field(default_factory=dict)
     accesses: tuple[Access, ...] = ()
     huge_pools: tuple[HugePool, ...] = ()
+    side_caches: tuple[MemorySideCache, ...] = ()
     weight: int | None = None
     """Weighted-interleave weight, 1 to 255; None where the kernel has none."""
 

@@ -10,7 +10,7 @@ import pytest
 from movepages.errors import MalformedError, UnsupportedError
 from movepages.linux import nodes
 from movepages.nodeset import NodeSet
-from movepages.topology import Access, HugePool, Tier
+from movepages.topology import Access, HugePool, MemorySideCache, Tier
 
 NODES = "sys/devices/system/node"
 MIB = 1 << 20
@@ -134,6 +134,17 @@ def test_latency_and_bandwidth_from_hmat(tree):
         assert topology.node(node).accesses == tuple(
             Access(access_class, NodeSet([initiator]), **performance) for access_class in (0, 1)
         )
+
+
+def test_a_memory_side_cache_from_hmat(tree):
+    """Node 3 has the 16M direct-mapped write-back cache that the lab's topology declares."""
+    topology = nodes.read_topology(tree("hmat-tiers"))
+    assert topology.node(3).side_caches == (
+        MemorySideCache(
+            level=1, size_bytes=16 << 20, line_size_bytes=64, indexing=0, write_policy=0
+        ),
+    )
+    assert topology.node(2).side_caches == ()
 
 
 def test_tiers_are_sorted_from_fast_to_slow(tree, put):

@@ -22,7 +22,7 @@ from movepages.linux.reading import (
     read_text,
 )
 from movepages.nodeset import NodeSet
-from movepages.topology import Access, HugePool, Node, Tier, Topology
+from movepages.topology import Access, HugePool, MemorySideCache, Node, Tier, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +146,7 @@ def _read_node(node: int, online: NodeSet, has_memory: bool, root: Path) -> Node
         distances=_read_distances(directory / "distance", online),
         accesses=tuple(_read_accesses(directory)),
         huge_pools=tuple(_read_huge_pools(directory / "hugepages")),
+        side_caches=tuple(_read_side_caches(directory / "memory_side_cache")),
         weight=read_optional_number(root / _WEIGHTS / f"node{node}"),
     )
 
@@ -184,6 +185,19 @@ def _read_huge_pools(directory: Path) -> Iterator[HugePool]:
             total=read_number(pool / "nr_hugepages"),
             free=read_number(pool / "free_hugepages"),
             surplus=read_number(pool / "surplus_hugepages"),
+        )
+
+
+def _read_side_caches(directory: Path) -> Iterator[MemorySideCache]:
+    """Go through indexN (Documentation/admin-guide/mm/numaperf.rst), there with HMAT."""
+    for level in _numbered(directory, "index"):
+        cache = directory / f"index{level}"
+        yield MemorySideCache(
+            level=level,
+            size_bytes=read_number(cache / "size"),
+            line_size_bytes=read_number(cache / "line_size"),
+            indexing=read_number(cache / "indexing"),
+            write_policy=read_number(cache / "write_policy"),
         )
 
 
