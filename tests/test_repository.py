@@ -37,7 +37,7 @@ def files_of_repository():
 FILES = files_of_repository()
 MODULES = [path for path in FILES if path.suffix == ".py" and ROOT / "src" in path.parents]
 TEST_MODULES = [
-    path for path in FILES if path.name.startswith("test_") and ROOT / "tests" in path.parents
+    path for path in FILES if path.match("test_*.py") and ROOT / "tests" in path.parents
 ]
 
 
