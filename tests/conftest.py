@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from guestkit.children import Child
+    from guestkit.memory import Memory
+    from guestkit.settings import HugePools
 
 LAB = os.environ.get("MOVEPAGES_LAB", "")
 """The topology of the lab that this runs in; "" on the host."""
@@ -68,3 +76,62 @@ def _no_skip(report):
         report.outcome = "failed"
         report.longrepr = f"skipped in the lab: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    """Memory to map between guard pages, unmapped again at the end."""
+    from guestkit.memory import Memory
+
+    mapped = Memory()
+    yield mapped
+    mapped.close()
+
+
+@pytest.fixture
+def fork() -> Iterator[Callable[..., Child]]:
+    """Forks a child that runs a generator step by step, or just lives; it ends with the test."""
+    from guestkit.children import Child
+
+    children: list[Child] = []
+
+    def start(body: Callable[[], Iterator[object]] = lambda: iter(())) -> Child:
+        children.append(Child(body))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.end()
+
+
+@pytest.fixture
+def unprivileged(fork: Callable[..., Child]) -> Callable[[Callable[[], object]], object]:
+    """Calls a function in a forked child without root's rights, and returns what it returns."""
+    from guestkit.children import become
+
+    def called(function: Callable[[], object]) -> object:
+        def body() -> Iterator[object]:
+            if os.geteuid() == 0:
+                become(1000)
+            yield function()
+
+        return fork(body).step()
+
+    return called
+
+
+@pytest.fixture
+def root() -> None:
+    """Leaves the test out for all but root, whose rights it needs."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.fixture
+def pools(root: None) -> Iterator[HugePools]:  # noqa: ARG001 - a condition
+    """The pools of huge pages, as large as they were found at the end."""
+    from guestkit.settings import HugePools
+
+    found = HugePools()
+    yield found
+    found.restore()

@@ -141,7 +141,7 @@ def _addresses(addresses: ArrayLike) -> NDArray[np.uint64]:
 
 def _sequence(addresses: Any) -> NDArray[Any]:
     """Turn a buffer into an array of its own type, and a sequence of integers into uint64."""
-    if np.isscalar(addresses) or not np.iterable(addresses):
+    if isinstance(addresses, (str, bytes, np.generic)) or not np.iterable(addresses):
         addresses = [addresses]
     try:
         return np.asarray(memoryview(addresses))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import runpy
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 TOPOLOGIES = Path(__file__).parents[1] / "topologies"
+PF_KTHREAD = 0x200000  # include/linux/sched.h
 PR_SET_DUMPABLE = 4  # include/uapi/linux/prctl.h
 unfold = runpy.run_path(str(TOPOLOGIES / "capture.py"))["unfold"]
 
@@ -136,6 +138,17 @@ def zombie() -> Iterator[int]:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     yield pid
     os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def kernel_threads() -> list[int]:
+    """Return the pids of some kernel threads; a container may see none."""
+    threads = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            flags = int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[6])
+            threads += [int(path.parent.name)] if flags & PF_KTHREAD else []
+    return threads[:3]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from guestkit.memory import Memory, unmap
 from guestkit.pages import HUGE_BYTES, HUGE_PAGES, PAGE_BYTES
-from hypothesis import given, settings, strategies as st
 
 from movepages.errors import ArgumentError, CallError, NoSuchProcessError, NotPermittedError
 from movepages.linux import locate as locate_module, page_calls, pagemap, presence
@@ -104,11 +103,13 @@ def zoo(memory, *, with_thp, with_hugetlb):
     kinds["memfd"] = memory.shared_file(memfd, 16).touch()
     kinds["memfd again"] = memory.shared_file(memfd, 16)
     kinds["memfd again"][:8].data.sum()
-    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:  # noqa: S108 - tmpfs is meant
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
         file.truncate(8 * PAGE_BYTES)
         kinds["shm"] = memory.shared_file(file.fileno(), 8)
         kinds["shm"][2:5].touch()
-    with open(os.__file__, "rb") as file:  # noqa: PTH123 - a descriptor is wanted
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(range(256)) * 64)
+        file.flush()
         kinds["file"] = memory.read_only_file(file.fileno(), 4)
         kinds["file"].data.sum()
     if with_thp:
@@ -137,6 +138,44 @@ def process(request, memory, fork):
 
     child = fork(body)
     return child.pid, child.step()
+
+
+class Mortal:
+    """A forked child with some memory, that ends when it is told to."""
+
+    def __init__(self, pages):
+        """Fork; the pages are the child's as well."""
+        self.range, self.ended, self._reaped = pages.range, False, False
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                signal.pause()
+            finally:
+                os._exit(0)
+
+    def end(self, *, reaped):
+        """End it, and wait for it or leave a zombie."""
+        if not self._reaped:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+        self.ended, self._reaped = True, reaped or self._reaped
+
+    def look_in_every_way(self):
+        """Locate all of its memory, and a part, in each way."""
+        for ways in WAYS:
+            for ranges in (None, [self.range]):
+                locator(self.pid, ways).locate(ranges)
+
+
+@pytest.fixture
+def mortal(memory):
+    """A child that can be ended at any moment."""
+    pages = memory.private(200)
+    for index in range(0, 200, 3):
+        pages[index : index + 1].touch()
+    child = Mortal(pages)
+    yield child
+    child.end(reaped=True)
 
 
 @pytest.fixture
@@ -246,9 +285,11 @@ def test_an_ordinary_user_finds_the_same(unprivileged):
         memory = Memory()
         child = os.fork()
         if not child:
-            zoo(memory, with_thp=read_thp_mode() in {"always", "madvise"}, with_hugetlb=False)
-            os.kill(os.getpid(), signal.SIGSTOP)
-            os._exit(0)
+            try:
+                zoo(memory, with_thp=read_thp_mode() in {"always", "madvise"}, with_hugetlb=False)
+                os.kill(os.getpid(), signal.SIGSTOP)
+            finally:
+                os._exit(0)
         try:
             os.waitid(os.P_PID, child, os.WSTOPPED)
             oracle = asked(child)
@@ -425,10 +466,10 @@ def test_a_zombie_has_no_pages(zombie, what):
 
 
 @pytest.mark.usefixtures("root")
-def test_a_kernel_thread_has_no_pages():
+def test_a_kernel_thread_has_no_pages(kernel_threads):
     """A kernel thread is there, but has no memory: an empty answer, as it has no mappings."""
-    if open("/proc/2/comm", encoding="ascii").read() == "kthreadd\n":  # noqa: PTH123, SIM115 - one word
-        assert len(locator(2).locate()) == len(locator(2).present()) == 0
+    for pid in kernel_threads:
+        assert len(locator(pid).locate()) == len(locator(pid).present()) == 0
 
 
 @pytest.mark.usefixtures("root")
@@ -447,6 +488,7 @@ def test_another_users_process_is_off_limits(fork, unprivileged):
     assert refused.pid == other
 
 
+@pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("reaped", [False, True])
 @pytest.mark.parametrize(
     ("module", "step"),
@@ -463,42 +505,20 @@ def test_another_users_process_is_off_limits(fork, unprivileged):
         (pagemap, "scan"),
         (pagemap, "chunks"),
     ],
-    ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_process_that_ends_meanwhile_is_an_error(memory, fork, monkeypatch, module, step, reaped):
+def test_a_process_that_ends_meanwhile_is_an_error(mortal, monkeypatch, module, step, reaped):
     """Whenever it ends, what was found so far is not passed off as the whole."""
-    pages = memory.private(200)
-    for index in range(0, 200, 3):
-        pages[index : index + 1].touch()
-    child = fork()
-    real, ended = getattr(module, step), []
+    real = getattr(module, step)
 
     def kill_first(*arguments, **named):
-        if not ended:
-            ended.append(child.pid)
-            child.kill()
-            if reaped:
-                os.waitpid(child.pid, 0)
+        mortal.end(reaped=reaped)
         return real(*arguments, **named)
 
     monkeypatch.setattr(module, step, kill_first)
-    outcomes = []
-    for ways in (("numa_maps", "scan"), ("pfn", "scan"), ("scan",)):
-        for ranges in (None, [pages.range]):
-            try:
-                outcomes.append(locator(child.pid, ways).locate(ranges))
-            except CallError as error:
-                outcomes.append(error)
-            if ended:
-                break
-        if ended:
-            break
-    monkeypatch.undo()
-    if reaped and ended:
-        child.forget()
-    assert isinstance(outcomes[-1], CallError) == bool(ended)
-    if ended:
-        assert outcomes[-1].pid == child.pid
+    with pytest.raises(NoSuchProcessError) as caught:
+        mortal.look_in_every_way()
+    assert mortal.ended
+    assert caught.value.pid == mortal.pid
 
 
 def test_a_process_that_starts_another_program_is_an_error(crowded):
@@ -517,6 +537,31 @@ def test_a_process_that_starts_another_program_is_an_error(crowded):
     with pytest.raises(NoSuchProcessError, match="started another program meanwhile") as caught:
         locator(pid, ("pfn", "scan"), query=become_another).locate()
     assert caught.value.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("after", "problem"),
+    [(("2", "a", "b"), r"there is no process \d+"), (("1", "a", "c"), "started another program")],
+)
+def test_a_process_that_is_another_afterwards_is_an_error(memory, monkeypatch, after, problem):
+    """A pid that is used again, and a new program, are both found out by what names them."""
+    pages = memory.private(1).touch()
+    names = iter([("1", "a", "b"), after])
+    monkeypatch.setattr(locate_module, "living_program", lambda *_: next(names))
+    with pytest.raises(NoSuchProcessError, match=problem):
+        locator(os.getpid()).locate([pages.range])
+
+
+def test_entries_that_end_early_are_no_answer(memory, monkeypatch):
+    """When the page tables end before the mappings do, the process is on its way out."""
+    pages = memory.private(1).touch()
+
+    def cut_short(*_, **__):
+        raise EOFError
+
+    monkeypatch.setattr(pagemap, "scan", cut_short)
+    with pytest.raises(NoSuchProcessError, match="no process"):
+        locator(os.getpid()).locate([pages.range])
 
 
 def test_a_busy_process_is_located_all_the_same(fork):
@@ -542,7 +587,7 @@ def test_a_busy_process_is_located_all_the_same(fork):
     os.write(child._go, b"!")
     nodes = set(read_block_nodes()[1].values())
     known = {node for pair in nodes for node in pair}
-    for turn in range(60):
+    for turn in range(3 * len(WAYS)):
         ways = WAYS[turn % len(WAYS)]
         for ranges in (None, [(start, end)]):
             placement = locator(child.pid, ways).locate(ranges)

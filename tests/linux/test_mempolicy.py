@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 from guestkit.memory import unmap
 from guestkit.pages import PAGE_BYTES
@@ -198,6 +200,23 @@ def test_migrating_to_where_the_pages_are_moves_nothing(home, in_child):
     assert in_child(lambda: mempolicy.migrate_pages(0, [home], [home])) == 0
     assert in_child(lambda: mempolicy.migrate_pages(0, [home, 200], [home])) == 0
     assert in_child(lambda: mempolicy.migrate_pages(0, [home], [home, 200])) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "maxnode"), [([0], [63], 65), ([64], [0], 129), ([], [128], 193)]
+)
+def test_both_masks_of_a_migration_have_one_width(monkeypatch, old, new, maxnode):
+    """The kernel reads maxnode - 1 bits of both, so both are as wide as the wider one."""
+    seen = []
+
+    def kernel(_pid, limit, *pointers):
+        words = ctypes.c_uint64 * (limit // 64)
+        seen.append((limit, *(set(NodeSet.from_words(words.from_address(p))) for p in pointers)))
+        return 0
+
+    monkeypatch.setattr(syscalls, "migrate_pages", kernel)
+    assert mempolicy.migrate_pages(0, old, new) == 0
+    assert seen == [(maxnode, set(old), set(new))]
 
 
 @pytest.mark.host

@@ -10,7 +10,12 @@ from hypothesis import given, strategies as st
 
 from movepages.errors import MalformedError, NoSuchProcessError
 from movepages.linux.maps import read_maps
-from movepages.linux.numa_maps import NumaMapsLine, parse_numa_maps, read_numa_maps
+from movepages.linux.numa_maps import (
+    NumaMapsLine,
+    parse_numa_maps,
+    read_hugetlb_sizes,
+    read_numa_maps,
+)
 
 NUMA_MAPS = Path("numa_maps")
 
@@ -284,3 +289,26 @@ def test_ten_thousand_mappings(crowded):
     crowded.wait()
     with pytest.raises(NoSuchProcessError):
         read_numa_maps(crowded.pid)
+
+
+def test_sizes_of_hugetlb_mappings(put_process):
+    """Only mappings of hugetlb with pages count; a file called huge is none of these."""
+    root = put_process(
+        numa_maps="1000 default file=/tmp/a\\040huge anon=1 N0=1 kernelpagesize_kB=4\n"
+        "200000 default file=/anon_hugepage\\040(deleted) huge anon=4 N1=4 kernelpagesize_kB=2048\n"
+        "600000 default file=/anon_hugepage\\040(deleted) huge\n"
+        "40000000 bind:1 file=/mnt/huge huge anon=1 N1=1 kernelpagesize_kB=1048576\n"
+    )
+    assert read_hugetlb_sizes(7, root) == {0x200000: 2 << 20, 0x40000000: 1 << 30}
+
+
+def test_sizes_without_numa_maps(put_process):
+    """A kernel without CONFIG_NUMA does not say how large the pages of hugetlb are."""
+    assert read_hugetlb_sizes(7, put_process()) == {}
+
+
+def test_sizes_of_a_malformed_line(put_process):
+    """The line that is wrong is named by its number in the file."""
+    root = put_process(numa_maps="1000 default\nx default huge\n")
+    with pytest.raises(MalformedError, match="line 2"):
+        read_hugetlb_sizes(7, root)

@@ -115,6 +115,17 @@ def test_without_the_right_there_is_no_table(unprivileged):
 
 
 @pytest.mark.host
+def test_who_may_not_look_at_itself_sees_no_frames(unprivileged):
+    """The pagemap of a process that is not dumpable is closed to the process itself."""
+
+    def look():
+        set_dumpable(0)
+        return page_frames.sees_frames(PAGE_BYTES)
+
+    assert unprivileged(look) is False
+
+
+@pytest.mark.host
 @pytest.mark.usefixtures("root")
 def test_root_sees_frames():
     """Root on its own machine sees frames, and can tell the zero page."""

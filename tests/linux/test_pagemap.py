@@ -117,23 +117,32 @@ def test_another_users_process_is_off_limits(fork, unprivileged):
 
 
 @pytest.mark.usefixtures("root")
-def test_a_kernel_thread_has_no_pagemap():
+def test_a_kernel_thread_has_no_pagemap(kernel_threads):
     """A task without memory is no missing process; to older kernels its file is an empty one."""
-    for pid in kernel_threads():
+    for pid in kernel_threads:
         with suppress(InvalidCallError), pagemap.open_pagemap(pid) as opened:
             assert len(pagemap.read_entries(opened, 0, np.empty(1, dtype=np.uint64))) == 0
-
-
-def kernel_threads():
-    """Return the children of pid 2, if that is the kernel's thread for threads."""
-    with open("/proc/2/comm", encoding="ascii") as comm:  # noqa: PTH123 - one word of a pseudo file
-        return [2] if comm.read() == "kthreadd\n" else []
 
 
 def test_reading_behind_the_last_address_finds_nothing(descriptor):
     """Behind the end of the address space there are no entries."""
     out = np.empty(4, dtype=np.uint64)
     assert len(pagemap.read_entries(descriptor, 1 << 51, out)) == 0
+
+
+def test_reading_across_the_last_address_is_cut_short(descriptor):
+    """Of four pages of which two are behind the end of the address space, two have entries."""
+    out = np.empty(4, dtype=np.uint64)
+    there, behind = 0, 1 << 51
+    while behind - there > 1:
+        page = (there + behind) // 2
+        if len(pagemap.read_entries(descriptor, page, out[:1])):
+            there = page
+        else:
+            behind = page
+    assert len(pagemap.read_entries(descriptor, behind - 2, out)) == 2
+    with pytest.raises(EOFError):
+        list(pagemap.chunks(descriptor, there * PAGE_BYTES, (behind + 1) * PAGE_BYTES, PAGE_BYTES))
 
 
 @pytest.mark.parametrize("chunk_pages", [1, 3, 4, 16])
@@ -199,6 +208,19 @@ def test_scan_finds_more_regions_than_fit(descriptor, memory, monkeypatch, at_a_
     starts = ((regions[:, 0] - np.uint64(pages.start)) // np.uint64(PAGE_BYTES)).tolist()
     assert starts == [0, 2, 4, 6, 8]
     assert (regions[:, 1] - regions[:, 0]).tolist() == [PAGE_BYTES] * 5
+
+
+@pytest.mark.usefixtures("scanning")
+@pytest.mark.parametrize("at_a_time", [511, 512, 513, 1024, 4096])
+@pytest.mark.parametrize("count", [511, 512, 513, 1024, 1025, 1300])
+def test_scan_finds_many_regions_once(descriptor, memory, monkeypatch, at_a_time, count):
+    """The kernel works with 512 regions at a time; around that number none is lost or doubled."""
+    monkeypatch.setattr(pagemap, "_REGIONS_AT_A_TIME", at_a_time)
+    pages = memory.private(2 * count)
+    pages.data[::2, 0] = 1
+    regions = pagemap.scan(descriptor, *pages.range, require=PageRegion.PRESENT)
+    assert regions[:, 0].tolist() == pages.addresses[::2].tolist()
+    assert set((regions[:, 1] - regions[:, 0]).tolist()) == {PAGE_BYTES}
 
 
 @pytest.mark.usefixtures("scanning", "thp")

@@ -6,7 +6,6 @@ import ctypes
 import mmap
 import os
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ UNTOUCHED = {-Errno.ENOENT, -Errno.EFAULT}
 """Memory that was never touched is -EFAULT on Linux 4.3 to 6.11."""
 
 MOVE, MOVE_ALL = MoveFlag.MOVE, MoveFlag.MOVE_ALL
-PF_KTHREAD = 0x200000  # include/linux/sched.h
 PROT_NONE = 0  # include/uapi/asm-generic/mman-common.h
 
 
@@ -71,14 +69,6 @@ def at_the_end(memory, array, readable):
     start = page.range[1] - readable * array.itemsize
     ctypes.memmove(start, array.ctypes.data, readable * array.itemsize)
     return start
-
-
-def kernel_threads():
-    """Return the pids of kernel threads; a container may see none."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        flags = int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[6])
-        if flags & PF_KTHREAD:
-            yield int(path.parent.name)
 
 
 def test_an_array_has_the_address_of_its_first_element():
@@ -206,13 +196,12 @@ def test_a_pid_that_would_be_cut_to_a_real_one(pages):
 
 @pytest.mark.host
 @pytest.mark.usefixtures("root")
-def test_kernel_threads_have_no_memory(pages, unprivileged):
+def test_kernel_threads_have_no_memory(pages, kernel_threads, unprivileged):
     """Root is told that they have none (-EINVAL), others that they may not look (-EPERM)."""
-    threads = list(kernel_threads())[:3]
-    for pid in threads:
+    for pid in kernel_threads:
         assert call(pages.addresses, None, 0, pid)[0] == -Errno.EINVAL
-    told = unprivileged(lambda: [call(pages.addresses, None, 0, pid)[0] for pid in threads])
-    assert told == [-Errno.EPERM] * len(threads)
+    told = unprivileged(lambda: [call(pages.addresses, None, 0, pid)[0] for pid in kernel_threads])
+    assert told == [-Errno.EPERM] * len(kernel_threads)
 
 
 @pytest.mark.host

@@ -29,7 +29,13 @@ from movepages.linux import intervals, pagemap, presence
 from movepages.linux.limits import read_thp_size_bytes
 from movepages.linux.mappings import read_mappings
 from movepages.linux.maps import read_maps
-from movepages.linux.page_frames import UNKNOWN, read_frame_nodes, read_node_runs
+from movepages.linux.numa_maps import read_hugetlb_sizes
+from movepages.linux.page_frames import (
+    UNKNOWN,
+    read_frame_nodes,
+    read_node_runs,
+    sees_frames,
+)
 from movepages.linux.presence import NO_NODE, Regions, Spans
 from movepages.linux.reading import ROOT, living_program, read_process_record
 from movepages.values import PageRuns, Placement
@@ -39,8 +45,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from movepages.linux.page_frames import FrameNodes
 
 ALL_WAYS = ("numa_maps", "pfn", "scan", "query")
 _CHECKED_PAGES = 64
@@ -151,13 +155,14 @@ class Locator:
 
     def _by_frames(self, descriptor: int, spans: Spans) -> Placement | None:
         """Place base pages by their frames, huge ones by query; None if that cannot be trusted."""
-        frame_nodes = read_frame_nodes(self.page_size_bytes, self.root)
-        if frame_nodes is None:
+        if not sees_frames(self.page_size_bytes, self.root):
             return None
         spans = spans.where(~spans.device)
         look = presence.all_regions if self._mostly_resident(spans) else presence.present_regions
         regions = look(descriptor, spans, self.page_size_bytes)
-        base = self._frame_runs(descriptor, regions.where(~regions.huge), frame_nodes)
+        base = self._frame_runs(descriptor, regions.where(~regions.huge))
+        if base is None:
+            return None
         known = _where(base, base.node != UNKNOWN)
         if not self._confirmed(known):
             return None
@@ -170,8 +175,14 @@ class Locator:
         statm = read_process_record(self.pid, "statm", self.root).split()
         return int(statm[1]) * self.page_size_bytes * 2 >= int(spans.size_bytes.sum())
 
-    def _frame_runs(self, descriptor: int, regions: Regions, frame_nodes: FrameNodes) -> Placement:
+    def _frame_runs(self, descriptor: int, regions: Regions) -> Placement | None:
+        """Place the pages of regions by their frames; None where memory blocks tell nothing."""
+        if not len(regions.start):
+            return _joined([])  # with huge pages alone, no need for the table of memory blocks
         size = self.page_size_bytes
+        frame_nodes = read_frame_nodes(size, self.root)
+        if frame_nodes is None:
+            return None
         wanted = (regions.start, regions.end)
         start, end, node = read_node_runs(descriptor, wanted, frame_nodes, size)
         pages = ((end - start) // np.uint64(size)).astype(np.int64)
@@ -193,9 +204,7 @@ class Locator:
         """Turn regions into runs of pages. Maps alone does not say how large hugetlb pages are."""
         owner = intervals.find(spans.start, spans.end, regions.start)
         if (regions.huge & spans.backed[owner] & (spans.resident_bytes[owner] < 0)).any():
-            mappings = read_mappings(self.pid, self.root)
-            sizes = {m.start: m.page_size_bytes for m in mappings if m.hugetlb}
-            spans = presence.with_hugetlb_sizes(spans, sizes)
+            spans = presence.with_hugetlb_sizes(spans, read_hugetlb_sizes(self.pid, self.root))
         thp_size_bytes = read_thp_size_bytes(self.root) or self.page_size_bytes
         return presence.runs_of(regions, spans, self.page_size_bytes, thp_size_bytes)
 

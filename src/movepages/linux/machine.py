@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from movepages.errors import ArgumentError
@@ -89,7 +90,7 @@ class LinuxMachine:
 
     def tasks(self, target: str) -> Sequence[TaskInfo]:
         """Return the process that a pid names."""
-        if not target.isdecimal():
+        if not re.fullmatch("[0-9]{1,19}", target):
             raise ArgumentError(f"{target!r} is not a pid")
         return [self.task(int(target))]
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from movepages.errors import MalformedError
-from movepages.linux.reading import (
-    ROOT,
-    parse_number,
-    process_directory,
-    read_process_text,
-    unescape,
-)
+from movepages.linux.reading import ROOT, process_directory, read_process_text, unescape
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_HEXADECIMAL = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 
 
 class MapsLine(NamedTuple):
     """A line of maps. Addresses and offset in bytes, the end excluded.
 
     `path` is as the kernel prints it: empty for anonymous memory, `[heap]`, `[anon:NAME]`, or a
-    file's with ` (deleted)` behind it. (A tuple, for a dataclass takes twice as long to make.)
+    file's with ` (deleted)` behind it. (A tuple, for a frozen dataclass takes several
+    times as long to make, and there may be a hundred thousand.)
     """
 
     start: int
@@ -71,10 +69,7 @@ def _malformed(line: str, path: Path, number: int) -> MalformedError:
     if len(words) < 5:
         return MalformedError(path, number, "line", f"{line!r} has less than five fields")
     start, _, end = words[0].partition("-")
-    fields = (("start", start, 16), ("end", end, 16), ("offset", words[2], 16))
-    try:
-        for field, word, base in (*fields, ("inode", words[4], 10)):
-            parse_number(word, path, number, field, base)
-    except MalformedError as error:
-        return error
-    return MalformedError(path, number, "line", f"{line!r} is not a mapping")
+    for field, word in (("start", start), ("end", end), ("offset", words[2])):
+        if not _HEXADECIMAL.fullmatch(word):
+            return MalformedError(path, number, field, f"{word!r} is not a hexadecimal number")
+    return MalformedError(path, number, "inode", f"{words[4]!r} is not a number")

@@ -70,6 +70,22 @@ def read_numa_maps(pid: int, root: Path = ROOT) -> list[NumaMapsLine]:
     return parse_numa_maps(read_process_text(pid, "numa_maps", root), path)
 
 
+def read_hugetlb_sizes(pid: int, root: Path = ROOT) -> dict[int, int]:
+    """Return the page size, in bytes, of each hugetlb mapping that has pages, by where it starts.
+
+    Only the lines of these are parsed. A kernel without CONFIG_NUMA tells none. Raises
+    NoSuchProcessError, NotPermittedError, MalformedError.
+    """
+    path = process_directory(pid, root) / "numa_maps"
+    if not path.exists():
+        return {}
+    lines = enumerate(read_process_text(pid, "numa_maps", root).split("\n"), 1)
+    parsed = [_parse_line(line, path, number) for number, line in lines if " huge" in line]
+    return {
+        line.start: line.page_size_kib * 1024 for line in parsed if line.huge and line.page_size_kib
+    }
+
+
 def parse_numa_maps(text: str, path: Path) -> list[NumaMapsLine]:
     """Return the lines of a numa_maps file. Raises MalformedError; `path` is for its message."""
     lines = text.split("\n")  # not splitlines(): a name may hold what that takes for a line's end

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from movepages.abi.pagemap import PAGEMAP_PFN_MASK, PageFlag
-from movepages.errors import UnsupportedError
-from movepages.errors import NotPermittedError
+from movepages.errors import NotPermittedError, UnsupportedError
 from movepages.linux import intervals, kpageflags, pagemap
 from movepages.linux.nodes import read_block_nodes
 from movepages.linux.reading import ROOT
