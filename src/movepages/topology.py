@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from movepages.errors import SizeError, TopologyError
 from movepages.nodeset import NodeSet
+from movepages.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LOCAL_DISTANCE = 10
 """Distance of a node to itself, by the ACPI SLIT's definition."""
+REMOTE_DISTANCE = 20
+"""Distance between nodes of a declared machine that does not say."""
+DECLARED_MEMORY_BYTES = 64 << 20
+"""Memory of a node of a declared machine that does not say."""
+_GROUP = re.compile(r"(\d+)\s*(?:x\s*(.+))?")
+_CPUS = re.compile(r"(\d+)\s*cpus?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +130,112 @@ class Topology:
             if cpu in node.cpus:
                 return node.id
         raise KeyError(cpu)
+
+
+def parse_topology(text: str) -> Topology:
+    """Read a declared machine. Raises TopologyError.
+
+    `4`, `4 x 64M`, `2x(8cpu,16G) + 1x(0cpu,64G)`: groups of nodes with CPUs and memory each, one
+    CPU and 64M by default. Or TOML, with `[[nodes]]` tables of `cpus` (a count), `memory` (a size)
+    and `distances` (to every node); anything with an equals sign is TOML.
+    """
+    groups = _toml_groups(text) if "=" in text else _short_groups(text)
+    return declared_topology(groups)
+
+
+def declared_topology(groups: list[tuple[int, int, list[int] | None]]) -> Topology:
+    """Make a machine of (CPUs, memory in bytes, distances or None) for each node."""
+    if not groups:
+        raise TopologyError("a machine needs at least one node; write it like '4' or '2 x 64M'")
+    nodes, cpu = [], 0
+    for number, (cpus, memory_bytes, distances) in enumerate(groups):
+        if distances is not None and len(distances) != len(groups):
+            raise TopologyError(
+                f"node {number} has {len(distances)} distances for {len(groups)} nodes"
+            )
+        default = [LOCAL_DISTANCE if to == number else REMOTE_DISTANCE for to in range(len(groups))]
+        nodes.append(
+            Node(
+                number,
+                tuple(range(cpu, cpu + cpus)),
+                memory_bytes,
+                memory_bytes,
+                has_memory=memory_bytes > 0,
+                distances=dict(enumerate(distances or default)),
+            )
+        )
+        cpu += cpus
+    topology = Topology(tuple(nodes), NodeSet(range(len(nodes))))
+    check_topology(topology)
+    return topology
+
+
+def check_topology(topology: Topology) -> None:
+    """Refuse a machine that makes no sense. Raises TopologyError."""
+    if not topology.with_memory:
+        raise TopologyError("no node has memory")
+    for node in topology:
+        if set(node.distances) != set(topology.online):
+            raise TopologyError(f"node {node.id} must have a distance to each of {topology.online}")
+        local = node.distances[node.id]
+        if any(distance < local for distance in node.distances.values()) or local <= 0:
+            raise TopologyError(f"the distance of node {node.id} to itself must be its smallest")
+    cpus = [cpu for node in topology for cpu in node.cpus]
+    if len(cpus) != len(set(cpus)):
+        raise TopologyError("a CPU belongs to more than one node")
+
+
+def format_topology(topology: Topology) -> str:
+    """Write a machine in the short form: `2x(8cpu,16G) + 1x(0cpu,64G)`. Distances are left out."""
+    groups: list[tuple[int, str]] = []
+    for node in topology:
+        what = f"({len(node.cpus)}cpu,{format_size(node.memory_bytes)})"
+        if groups and groups[-1][1] == what:
+            groups[-1] = (groups[-1][0] + 1, what)
+        else:
+            groups.append((1, what))
+    return " + ".join(f"{count}x{what}" for count, what in groups)
+
+
+def _short_groups(text: str) -> list[tuple[int, int, list[int] | None]]:
+    groups: list[tuple[int, int, list[int] | None]] = []
+    for part in text.split("+"):
+        match = _GROUP.fullmatch(part.strip())
+        if not match:
+            raise TopologyError(
+                f"{part.strip()!r} in {text!r} is not a group of nodes; write it like 4, 4 x 64M "
+                "or 2x(8cpu,16G)"
+            )
+        cpus, memory_bytes = _node_of(match[2] or "", text)
+        groups += [(cpus, memory_bytes, None)] * int(match[1])
+    return groups
+
+
+def _node_of(words: str, text: str) -> tuple[int, int]:
+    cpus, memory_bytes = 1, DECLARED_MEMORY_BYTES
+    for word in words.strip().removeprefix("(").removesuffix(")").split(","):
+        if not word.strip():
+            continue
+        if match := _CPUS.fullmatch(word.strip()):
+            cpus = int(match[1])
+            continue
+        try:
+            memory_bytes = parse_size(word)
+        except SizeError as error:
+            raise TopologyError(f"{word.strip()!r} in {text!r}: {error}") from None
+    return cpus, memory_bytes
+
+
+def _toml_groups(text: str) -> list[tuple[int, int, list[int] | None]]:
+    try:
+        tables: Any = tomllib.loads(text).get("nodes", [])
+        return [
+            (
+                int(table.get("cpus", 1)),
+                parse_size(str(table.get("memory", "64M"))),
+                list(table["distances"]) if "distances" in table else None,
+            )
+            for table in tables
+        ]
+    except (tomllib.TOMLDecodeError, SizeError, TypeError, AttributeError) as error:
+        raise TopologyError(f"the machine's description cannot be read: {error}") from None

@@ -79,7 +79,7 @@ def test_names_are_kept_whole(printed, name):
         ("1000-2000 rw-p 00000000 00:00 0x1", "inode"),
         ("1000-1000 rw-p 00000000 00:00 0", "start"),
         ("2000-1000 rw-p 00000000 00:00 0", "start"),
-        ("fff-2000 rw-p 00000000 00:00 0", "start"),
+        ("800-1000 rw-p 00000000 00:00 0", "start"),
     ],
 )
 def test_malformed_line_is_named(line, field):
@@ -94,6 +94,24 @@ def test_file_that_is_cut_short_is_refused():
     """The kernel ends every line; half a line at the end is not passed off as a mapping."""
     with pytest.raises(MalformedError, match="line 5: line: the file is cut short"):
         parse_maps(EXAMPLE[:-10], MAPS)
+
+
+@pytest.mark.parametrize(
+    ("before", "newest", "after"),
+    [
+        ([(1, 3), (4, 5)], (4, 9), [(1, 3), (4, 9)]),
+        ([(1, 3), (4, 5)], (2, 9), [(1, 2), (2, 9)]),
+        ([(1, 3), (4, 5), (5, 6)], (1, 9), [(1, 9)]),
+        ([(1, 3), (4, 5)], (0, 9), [(0, 9)]),
+        ([(1, 3), (4, 6)], (5, 7), [(1, 3), (4, 5), (5, 7)]),
+        ([(1, 3), (4, 6)], (6, 7), [(1, 3), (4, 6), (6, 7)]),
+    ],
+)
+def test_mappings_that_grew_while_they_were_read_count_once(before, newest, after):
+    """The kernel prints a mapping again that grew over those before it: the newest line stands."""
+    text = "".join(f"{a:x}000-{b:x}000 rw-p 00000000 00:00 0 \n" for a, b in [*before, newest])
+    lines = parse_maps(f"{text}f000-10000 rw-p 00000000 00:00 0 \n", MAPS)
+    assert [(line.start >> 12, line.end >> 12) for line in lines] == [*after, (15, 16)]
 
 
 def test_hundred_thousand_lines():

@@ -169,6 +169,15 @@ def test_file_that_is_cut_short_is_refused():
         parse_numa_maps("1000 default\n2000 default anon=12", NUMA_MAPS)
 
 
+def test_mappings_that_grew_together_while_they_were_read_count_once():
+    """The kernel prints a mapping again that took in those before it: the newest line stands."""
+    text = "1000 default anon=1 N0=1\n4000 default anon=1 N0=1\n5000 default anon=2 N0=2\n"
+    again = parse_numa_maps(f"{text}4000 default anon=9 N0=9\nf000 default\n", NUMA_MAPS)
+    assert [(line.start, line.anon) for line in again] == [(0x1000, 1), (0x4000, 9), (0xF000, 0)]
+    lower = parse_numa_maps(f"{text}3000 default anon=9 N0=9\n", NUMA_MAPS)
+    assert [(line.start, line.anon) for line in lower] == [(0x1000, 1), (0x3000, 9)]
+
+
 def test_hundred_thousand_lines():
     """A file of a hundred thousand lines is read whole, in order."""
     text = "".join(

@@ -9,3 +9,6 @@ QUERY_CHUNK_PAGES = 16
 
 CONTROL_ENTRY_BYTES = {64: 24, 32: 16}
 """struct page_to_node of 2006, by word size: addr, page, node, status."""
+
+ULONG_MAX = 2**64 - 1
+"""The largest unsigned long of a 64-bit kernel."""

@@ -119,6 +119,8 @@ class Locator:
             if by_frames is not None:
                 yield by_frames
                 spans = spans.where(spans.device)
+                if not len(spans):
+                    return
             if "scan" in self.ways:
                 regions = presence.present_regions(descriptor, spans, self.page_size_bytes)
                 yield self._asked(self._runs(regions, spans), "scan")

@@ -46,7 +46,7 @@ def parse_maps(text: str, path: Path) -> list[MapsLine]:
         raise MalformedError(path, len(lines) + 1, "line", "the file is cut short")
     parsed: list[MapsLine] = []
     below = 0
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         try:
             addresses, permissions, offset, device, inode, *name = line.split(None, 5)
             first, _, last = addresses.partition("-")
@@ -56,11 +56,27 @@ def parse_maps(text: str, path: Path) -> list[MapsLine]:
                 MapsLine(start, end, permissions, int(offset, 16), device, int(inode), mapped)
             )
         except ValueError:
-            raise _malformed(line, path, len(parsed) + 1) from None
-        if not below <= start < end:
-            raise MalformedError(path, len(parsed), "start", f"{addresses} is out of order")
+            raise _malformed(line, path, number) from None
+        if start >= end or end <= below:
+            raise MalformedError(path, number, "start", f"{addresses} is out of order")
+        if start < below:
+            _give_way(parsed)
         below = end
     return parsed
+
+
+def _give_way(parsed: list[MapsLine]) -> None:
+    """Let the last line stand where lines before it overlap.
+
+    The kernel prints a page of text at a time and goes on behind the last end. A mapping that has
+    grown downwards by then, or together with those before it, is printed with its new start.
+    """
+    newest = parsed.pop()
+    while parsed and parsed[-1].start >= newest.start:
+        parsed.pop()
+    if parsed and parsed[-1].end > newest.start:
+        parsed[-1] = parsed[-1]._replace(end=newest.start)
+    parsed.append(newest)
 
 
 def _malformed(line: str, path: Path, number: int) -> MalformedError:

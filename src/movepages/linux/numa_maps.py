@@ -91,7 +91,13 @@ def parse_numa_maps(text: str, path: Path) -> list[NumaMapsLine]:
     lines = text.split("\n")  # not splitlines(): a name may hold what that takes for a line's end
     if lines.pop():
         raise MalformedError(path, len(lines) + 1, "line", "the file is cut short")
-    return [_parse_line(line, path, number) for number, line in enumerate(lines, 1)]
+    parsed: list[NumaMapsLine] = []
+    for number, line in enumerate(lines, 1):
+        newest = _parse_line(line, path, number)
+        while parsed and parsed[-1].start >= newest.start:  # grown together since: see maps
+            parsed.pop()
+        parsed.append(newest)
+    return parsed
 
 
 def _parse_line(line: str, path: Path, number: int) -> NumaMapsLine:

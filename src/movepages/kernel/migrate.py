@@ -1,0 +1,335 @@
+"""Page migration as the patch of 2006 has it: mm/migrate.c, in its order, on batches.
+
+Three steps, as in Documentation/vm/page_migration: isolate pages from the LRU; have a function of
+type `new_page_t` that supplies a new page for each; call `migrate_pages()`, which puts back what it
+could not move. `do_move_pages` and `do_pages_stat` are the patch's own two uses of page lookups.
+
+A `new_page_t` takes the whole list once per pass and may say where the outcome of each page goes:
+    (old: int64[n], private) -> (new: int64[n] with -1 for none, result_slot: int64[n], -1 for none)
+`per_page` adapts a function written as in C.
+
+In batches the outcome must be what the kernel gets page by page. One place needs care: the memory
+of a page that moved may serve the next allocation. Where that could matter, a new_page_t answers
+LATER for the rest of the list, and is asked again when the pages before it have moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from movepages.abi import Errno
+from movepages.kernel.ports import LATER, NONE
+from movepages.kernel.positions import Positions, first_of_each
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from movepages.kernel.ports import AddressSpace, Frames
+    from movepages.kernel.semantics import Semantics
+
+    Addresses = NDArray[np.uint64]
+    Handles = NDArray[np.int64]
+    Statuses = NDArray[np.int32]
+    NewPage = Callable[[Handles, object], tuple[Handles, Handles]]
+
+PASSES = 10
+_AT_A_TIME = 1 << 14
+"""Pages that are moved together: their arrays stay in the cache."""
+_FORCED_AFTER_PASS = 2
+"""From the fourth pass on (`pass > 2`) page locks and writeback are waited for."""
+
+
+def per_page(new_page: Callable[[int, object], tuple[int, int]]) -> NewPage:
+    """Adapt a new_page_t written for one page, as in C: (page, private) -> (new, slot or -1)."""
+
+    def batch(old: Handles, private: object) -> tuple[Handles, Handles]:
+        new = np.full(len(old), LATER, dtype=np.int64)
+        slots = np.full(len(old), NONE, dtype=np.int64)
+        for position, page in enumerate(old.tolist()):
+            made, slots[position] = new_page(page, private)
+            if made == NONE and position:
+                break  # the pages before may free some memory: asked again then
+            new[position] = made
+            if made == NONE:
+                break
+        return new, slots
+
+    return batch
+
+
+def migrate_pages(
+    frames: Frames,
+    pagelist: Handles,
+    new_page: NewPage,
+    private: object,
+    result: Statuses,
+    *,
+    stop_without_memory: bool = True,
+) -> int:
+    """Migrate isolated pages, and put back those that did not move.
+
+    Return how many did not, or -ENOMEM, which stops the whole list. Up to ten passes go over the
+    pages that answered -EAGAIN; other errors are final. The outcome of a page, a node or a negative
+    errno, is stored in `result` at the slot that new_page named for it.
+
+    A THP for which there is no memory is split: that is one failure, and its pages are tried once.
+    """
+    failed, stuck, forced = 0, False, False
+    parts: list[Handles] = []
+    for number in range(PASSES):
+        if not len(pagelist):
+            break
+        undisturbed = frames.begin_pass(number)
+        force = number > _FORCED_AFTER_PASS
+        if undisturbed and stuck and force is forced:
+            continue  # it would do what the pass before did: nothing
+        rc = unmap_and_move(frames, pagelist, new_page, private, result, force, stop_without_memory)
+        while stop_without_memory and -Errno.ENOMEM in rc:
+            short = _leading(rc != -Errno.ENOMEM)  # those after it were not tried
+            pages = frames.split_isolated(int(pagelist[short]))
+            if not len(pages):
+                left = pagelist[(rc == -Errno.ENOMEM) | (rc == -Errno.EAGAIN)]
+                frames.putback(np.concatenate([left, *parts]))
+                return -Errno.ENOMEM
+            parts.append(pages)
+            failed += 1
+            rc[short] = 0
+            rest = pagelist[short + 1 :]
+            rc[short + 1 :] = unmap_and_move(
+                frames, rest, new_page, private, result, force, stop_without_memory
+            )
+        again = rc == -Errno.EAGAIN
+        failed += int(((rc != 0) & ~again).sum())
+        stuck = number > 0 and force is forced and bool(again.all())
+        forced = force
+        pagelist = pagelist[again]
+    frames.putback(pagelist)
+    _try_parts(frames, parts, new_page, private, result)
+    return failed + len(pagelist)
+
+
+def _try_parts(
+    frames: Frames, parts: list[Handles], new_page: NewPage, private: object, result: Statuses
+) -> None:
+    """Try the pages of split THPs once; what does not move counts no more than its THP did."""
+    if not parts:
+        return
+    pages = np.concatenate(parts)
+    rc = unmap_and_move(frames, pages, new_page, private, result, False, True)  # noqa: FBT003
+    frames.putback(pages[(rc == -Errno.ENOMEM) | (rc == -Errno.EAGAIN)])
+
+
+def unmap_and_move(
+    frames: Frames,
+    pages: Handles,
+    get_new_page: NewPage,
+    private: object,
+    result: Statuses,
+    force: bool,  # noqa: FBT001 - as in the C prototype
+    stop_without_memory: bool,  # noqa: FBT001
+) -> Statuses:
+    """Get a new page for each page and move it there: 0 or a negative errno for each.
+
+    The new page is allocated first, on every pass. A page that fails for good goes back to the LRU
+    here; one with -EAGAIN stays isolated, and so do all from the first -ENOMEM on if that stops.
+    """
+    rc = np.full(len(pages), -Errno.ENOMEM, dtype=np.int32)
+    at = 0
+    while at < len(pages):
+        new, slots = get_new_page(pages[at : at + _AT_A_TIME], private)
+        decided = _leading(new != LATER)
+        if stop_without_memory:
+            decided = min(decided, _leading(new != NONE))
+            frames.free_pages(new[decided:][new[decided:] >= 0])
+            if not decided:
+                break
+        chosen = slice(at, at + decided)
+        rc[chosen] = _move_to(frames, pages[chosen], new[:decided], force)
+        _store(frames, rc[chosen], new[:decided], slots[:decided], result)
+        at += decided
+    final = (rc != 0) & (rc != -Errno.EAGAIN) & ((rc != -Errno.ENOMEM) | (not stop_without_memory))
+    frames.putback(pages[final])
+    return rc
+
+
+def _move_to(frames: Frames, old: Handles, new: Handles, force: bool) -> Statuses:  # noqa: FBT001
+    """Move pages for which there is a new one; the new pages that are not used are freed."""
+    there = new != NONE
+    if there.all():
+        rc = frames.migrate(old, new, force=force)
+        if rc.any():
+            frames.free_pages(new[rc != 0])
+        return rc
+    rc = np.full(len(old), -Errno.ENOMEM, dtype=np.int32)
+    rc[there] = frames.migrate(old[there], new[there], force=force)
+    frames.free_pages(new[there & (rc != 0)])
+    return rc
+
+
+def _store(frames: Frames, rc: Statuses, new: Handles, slots: Handles, result: Statuses) -> None:
+    """Store the outcomes of pages in their result slots: the error, or the node of the new page."""
+    named = np.flatnonzero(slots != NONE)
+    outcome = rc[named].copy()
+    moved = outcome == 0
+    outcome[moved] = frames.node(new[named[moved]])
+    result[slots[named]] = outcome
+
+
+def _leading(chosen: NDArray[np.bool_]) -> int:
+    """Count how many are chosen before the first that is not."""
+    return len(chosen) if chosen.all() else int(np.argmin(chosen))
+
+
+# -- Move a list of individual pages ----------------------------------------------------------
+
+
+class PageToNode:
+    """The array `pm` of struct page_to_node: addresses, where their pages are to go, and statuses.
+
+    `page` is NONE where the kernel puts its never-matching sentinel, ZERO_PAGE(0).
+    """
+
+    def __init__(self, addr: Addresses, node: Statuses) -> None:
+        """Begin with no page and no status known."""
+        self.addr = addr
+        self.node = node
+        self.page = np.full(len(addr), NONE, dtype=np.int64)
+        self.status = np.zeros(len(addr), dtype=np.int32)
+        self._first: tuple[Handles, Positions] | None = None
+
+    def first_entry(self, pages: Handles) -> Handles:
+        """Return the first entry of each page: where new_page_node's search ends."""
+        if self._first is None:
+            known = np.flatnonzero(self.page != NONE)
+            first = known[first_of_each(self.page[known])]
+            self._first = first, Positions(self.page[first])
+        entries, positions = self._first
+        return entries[positions.of(pages)]
+
+
+def new_page_node(frames: Frames, *, exact: bool) -> NewPage:
+    """Return the new_page_t of move_pages: on the node of the page's first entry (D14)."""
+
+    def new_page(old: Handles, private: object) -> tuple[Handles, Handles]:
+        assert isinstance(private, PageToNode)  # noqa: S101 - `private` is void * in C
+        entry = private.first_entry(old)
+        return frames.allocate(old, private.node[entry], exact=exact), entry
+
+    return new_page
+
+
+def do_move_pages(
+    space: AddressSpace,
+    frames: Frames,
+    pm: PageToNode,
+    semantics: Semantics,
+    *,
+    migrate_all: bool,
+) -> int:
+    """Move the pages that `pm` names, with a status for each (do_move_pages of 2006).
+
+    Return the number of pages that did not move, -ENOMEM, or -ENOENT if there was nothing to move.
+    """
+    frames.drain()  # migrate_prep()
+    queued = look_up_pages(space, frames, pm, semantics, migrate_all=migrate_all)
+    if not len(queued):
+        return semantics.nothing_queued(pm)
+    new_page = new_page_node(frames, exact=semantics.exact_target)
+    rc = migrate_pages(
+        frames,
+        pm.page[queued],
+        new_page,
+        pm,
+        pm.status,
+        stop_without_memory=semantics.stops_without_memory,
+    )
+    return semantics.list_result(pm, rc)
+
+
+def look_up_pages(
+    space: AddressSpace,
+    frames: Frames,
+    pm: PageToNode,
+    semantics: Semantics,
+    *,
+    migrate_all: bool,
+) -> Handles:
+    """Find the pages and isolate those to move; every entry gets its status for now.
+
+    Each check is made on the entries that no earlier one has decided, in the kernel's order. Return
+    the entries whose pages are isolated; their status stays 0 until the move stores another.
+    """
+    entry = follow_pages(space, frames, pm.addr, pm.status, semantics)
+    page = entry.page
+    pm.page[entry.index] = page
+    node = frames.node(page)
+    there = node == pm.node[entry.index]
+    pm.status[entry.index[there]] = node[there]
+    index, page = entry.index[~there], page[~there]
+
+    if not migrate_all:
+        shared = semantics.is_shared(frames, page)
+        pm.status[index[shared]] = -Errno.EACCES
+        index, page = index[~shared], page[~shared]
+
+    isolated = frames.isolate(page)
+    pm.status[index[~isolated]] = -Errno.EBUSY
+    pm.status[index[isolated]] = 0
+    queued: Handles = index[isolated]
+    return queued
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Followed:
+    """Entries that have a page, and the page of each."""
+
+    index: Handles
+    page: Handles
+
+
+def follow_pages(
+    space: AddressSpace,
+    frames: Frames,
+    addr: Addresses,
+    status: Statuses,
+    semantics: Semantics,
+    *,
+    to_move: bool = True,
+) -> Followed:
+    """Find the page at each address; where there is none to speak of, store why.
+
+    The steps that do_move_pages and do_pages_stat share: find_vma, follow_page, the zero page.
+    """
+    area = space.find_vma(addr)
+    inside = space.contains(area, addr)
+    valid = inside if semantics.vma_must_contain else area != NONE  # D2
+    status[~valid] = -Errno.EFAULT
+    index = np.flatnonzero(valid & inside)
+    if not semantics.vma_must_contain:
+        status[valid & ~inside] = -Errno.ENOENT
+    if to_move and semantics.tests_migratable:
+        migratable = space.migratable(area[index])
+        status[index[~migratable]] = -Errno.EFAULT
+        index = index[migratable]
+    page = space.follow_page(area[index], addr[index])
+    absent = page == NONE
+    status[index[absent]] = -Errno.ENOENT
+    index, page = index[~absent], page[~absent]
+    zero = frames.is_zero_page(page)
+    status[index[zero]] = semantics.zero_page_status  # D1
+    return Followed(index[~zero], page[~zero])
+
+
+def do_pages_stat(
+    space: AddressSpace, frames: Frames, addr: Addresses, semantics: Semantics
+) -> Statuses:
+    """Return the node of the page at each address, or why there is none (do_pages_stat)."""
+    status = np.zeros(len(addr), dtype=np.int32)
+    found = follow_pages(space, frames, addr, status, semantics, to_move=False)
+    status[found.index] = frames.node(found.page)
+    return status

@@ -1,0 +1,1 @@
+"""The conformance suite: what any kernel of this project is asked, and what it answers."""
