@@ -3,7 +3,8 @@
     benchmarks/run.py [--json] [--only NAME]
 
 --only runs the benchmarks whose name contains NAME. The exit code tells whether everything
-ran, not whether all bars are met: other work on the machine shows in the numbers. What cannot run here is left out, with the reason.
+ran, not whether all bars are met: other work on the machine shows in the numbers.
+What cannot run here is left out, with the reason.
 """
 
 from __future__ import annotations
