@@ -39,7 +39,9 @@ def test_init_is_an_isolated_python():
 
 def test_kept_directories_are_percent_encoded():
     """A colon or a space in a path does not end it."""
-    assert "labkeep=/py%20thon:/tmp/a%3Ab" in line(project="/tmp/a:b")[0]
+    words = shlex.split(line(project="/tmp/a:b")[0])
+    keeps = next(word for word in words if word.startswith("labkeep=")).removeprefix("labkeep=")
+    assert {"/py%20thon", "/tmp/a%3Ab"} <= set(keeps.split(":"))
 
 
 def test_emulation_is_always_asked_for():
