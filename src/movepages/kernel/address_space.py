@@ -73,7 +73,6 @@ class Vma:
     file: File | None = None
     anon: AddressSpaceMapping | None = None
     policy: MemPolicy | None = None
-    home_node: int = -1
 
     @property
     def pages(self) -> int:
@@ -89,6 +88,11 @@ class Vma:
     def shared(self) -> bool:
         """Whether writes go to the file or shared memory itself."""
         return bool(self.flags & VmFlag.SHARED)
+
+    @property
+    def locked(self) -> bool:
+        """Whether its pages stay in memory (mlock)."""
+        return bool(self.flags & VmFlag.LOCKED)
 
     def slots_of(self, offsets: Indices) -> tuple[Indices, NDArray[np.bool_]]:
         """Return the slots that would map pages of the mapping, and which of them are inside."""
@@ -231,6 +235,15 @@ class Mm:
         for mapping in (vma.file, vma.anon):
             if mapping is not None:
                 mapping.areas.append(upper)
+
+    def absorb(self, lower: Vma, upper: Vma) -> None:
+        """Let an area take in the one above, whose slots follow its own."""
+        lower.end = upper.end
+        self.areas.remove(upper)
+        self._layout = None
+        for mapping in (upper.file, upper.anon):
+            if mapping is not None:
+                mapping.areas.remove(upper)
 
     def isolate_range(self, start: int, end: int) -> list[Vma]:
         """Return the areas that make up a range of pages, cut at its ends."""

@@ -15,9 +15,12 @@ from movepages.errors import ArgumentError
 from movepages.kernel.address_space import Mm, Prot, Vma, VmFlag
 from movepages.kernel.frames import PageFlag
 from movepages.kernel.mappings import NOT_CACHED, KsmNode
-from movepages.kernel.page_tables import EMPTY, PteFlag, is_swap
+from movepages.kernel.page_tables import PteFlag, is_swap
+from movepages.kernel.vma_merge import merge_areas, relocate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from movepages.kernel.faults import Faults
@@ -77,11 +80,12 @@ def drop_area(faults: Faults, mm: Mm, vma: Vma) -> None:
 def protect_range(faults: Faults, mm: Mm, start: int, end: int, prot: Prot) -> None:
     """Change what a range allows (mprotect). Raises ArgumentError for a hole."""
     _require_mapped(mm, start, end)
-    for vma in cut_range(faults, mm, start, end):
+    for vma in cut_where(faults, mm, start, end, lambda vma: vma.prot != prot):
         vma.prot = prot
         if not prot & Prot.WRITE:
             flags = mm.tables.flags[vma.slots]
             flags &= ~np.uint8(PteFlag.WRITE)
+    merge_areas(faults.memory, mm, start, end)
 
 
 def discard_range(faults: Faults, mm: Mm, start: int, end: int) -> None:
@@ -95,20 +99,20 @@ def discard_range(faults: Faults, mm: Mm, start: int, end: int) -> None:
 def advise_range(faults: Faults, mm: Mm, start: int, end: int, flag: VmFlag) -> None:
     """Set a flag of a range's areas (MADV_HUGEPAGE, MADV_MERGEABLE)."""
     _require_mapped(mm, start, end)
-    for vma in cut_range(faults, mm, start, end):
+    for vma in cut_where(faults, mm, start, end, lambda vma: not vma.flags & flag):
         vma.flags |= flag
+    merge_areas(faults.memory, mm, start, end)
 
 
-def lock_range(faults: Faults, mm: Mm, start: int, end: int, *, locked: bool) -> list[Vma]:
-    """Set or clear VM_LOCKED; return the areas, whose pages the caller has to fault in (mlock)."""
+def lock_range(faults: Faults, mm: Mm, start: int, end: int, *, locked: bool) -> None:
+    """Set or clear VM_LOCKED; the caller has to fault the pages in (mlock)."""
     _require_mapped(mm, start, end)
-    areas = cut_range(faults, mm, start, end)
-    for vma in areas:
+    for vma in cut_where(faults, mm, start, end, lambda vma: vma.locked != locked):
         mm.set_locked(vma, locked=locked)
-    return areas
+    merge_areas(faults.memory, mm, start, end)
 
 
-def move_range(faults: Faults, memory: Memory, mm: Mm, start: int, pages: int) -> int:
+def move_range(faults: Faults, mm: Mm, start: int, pages: int) -> int:
     """Move the mapping of a range elsewhere, pages and all; return its new first page (mremap)."""
     _require_mapped(mm, start, start + pages)
     areas = cut_range(faults, mm, start, start + pages)
@@ -118,19 +122,8 @@ def move_range(faults: Faults, memory: Memory, mm: Mm, start: int, pages: int) -
             faults.split_all_thps(vma)
     target = mm.find_free(pages, 1 if start % size else size)
     for vma in areas:
-        slot = memory.tables.allocate(vma.pages)
-        at = target + vma.start - start
-        moved = replace(vma, start=at, end=at + vma.pages, slot=slot)
-        new, old = moved.slots, vma.slots
-        memory.tables.entry[new] = memory.tables.entry[old]
-        memory.tables.flags[new] = memory.tables.flags[old]
-        entries = memory.tables.entry[new].astype(np.int64)
-        there = np.flatnonzero(entries > 0)
-        memory.frames.slot[memory.frames.head(entries[there])] = there + slot
-        _move_merged(memory, vma, moved, entries)
-        memory.tables.entry[old] = EMPTY
-        mm.remove(vma)
-        mm.insert(moved)
+        slot = faults.memory.tables.allocate(vma.pages)
+        relocate(faults.memory, mm, vma, start=target + vma.start - start, slot=slot)
     return target
 
 
@@ -184,13 +177,18 @@ def _copy_merged(memory: Memory, vma: Vma, heads: Indices, slots: Indices) -> No
         node.mappers[int(heads[index])].append((vma.mm, int(slots[index])))
 
 
-def _move_merged(memory: Memory, old: Vma, new: Vma, entries: Indices) -> None:
-    there = np.flatnonzero(entries >= 0)
-    for index in there[memory.frames.has(entries[there], PageFlag.KSM)].tolist():
-        node = memory.mappings[int(memory.frames.mapping[entries[index]])]
-        assert isinstance(node, KsmNode)  # noqa: S101 - what the KSM flag says
-        mappers = node.mappers[int(entries[index])]
-        mappers[mappers.index((old.mm, old.slot + index))] = (new.mm, new.slot + index)
+def cut_where(
+    faults: Faults, mm: Mm, start: int, end: int, differs: Callable[[Vma], bool]
+) -> list[Vma]:
+    """Cut a range out of those of its areas that differ from what they are to be; return these.
+
+    An area that is already as it should be is not cut, as in mprotect_fixup() and its like.
+    """
+    cut: list[Vma] = []
+    for vma in list(mm.overlapping(start, end)):
+        if differs(vma):
+            cut += cut_range(faults, mm, max(start, vma.start), min(end, vma.end))
+    return cut
 
 
 def cut_range(faults: Faults, mm: Mm, start: int, end: int) -> list[Vma]:

@@ -57,7 +57,7 @@ class Faults:
 
     def __init__(self, memory: Memory, place: PlacePages, thp_order: int) -> None:
         """`place` decides where new pages come from; THPs have 2**thp_order pages."""
-        self._memory = memory
+        self.memory = memory
         self._place = place
         self.thp_order = thp_order
 
@@ -87,7 +87,7 @@ class Faults:
         if write:
             self._make_writable(task, vma, pages)
         slots = self._slots(vma, pages)
-        self._memory.tables.flags[slots] |= np.uint8(PteFlag.YOUNG)
+        self.memory.tables.flags[slots] |= np.uint8(PteFlag.YOUNG)
 
     def _require_allowed(self, vma: Vma, *, write: bool) -> None:
         if vma.flags & (VmFlag.PFNMAP | VmFlag.IO):
@@ -100,22 +100,22 @@ class Faults:
         return pages - vma.start + vma.slot
 
     def _entries(self, vma: Vma, pages: Indices) -> NDArray[np.int32]:
-        return self._memory.tables.entry[self._slots(vma, pages)]
+        return self.memory.tables.entry[self._slots(vma, pages)]
 
     # -- pages of all kinds -------------------------------------------------------------------
 
     def _map_zero(self, vma: Vma, pages: Indices) -> None:
         slots = self._slots(vma, pages)
-        self._memory.tables.entry[slots] = ZERO_PFN
-        self._memory.tables.flags[slots] &= np.uint8(PteFlag.LOCKED)
+        self.memory.tables.entry[slots] = ZERO_PFN
+        self.memory.tables.flags[slots] &= np.uint8(PteFlag.LOCKED)
 
     def _with_huge_zero_pages(self, vma: Vma, pages: Indices) -> Indices:
         """Add the rest of each block that the huge zero page is mapped in, for pages read."""
-        if not vma.flags & VmFlag.HUGEPAGE or not self._memory.semantics.moves_large_folios:
+        if not vma.flags & VmFlag.HUGEPAGE or not self.memory.semantics.moves_large_folios:
             return pages
         blocks = self._untouched_blocks(vma, pages)
         if len(blocks) and vma.anon is None:
-            vma.mm.attach_anon(vma, self._memory.mappings.new_anon(vma.offset))
+            vma.mm.attach_anon(vma, self.memory.mappings.new_anon(vma.offset))
         whole = (blocks[:, None] + np.arange(1 << self.thp_order)).ravel()
         return np.union1d(pages, whole)
 
@@ -123,7 +123,7 @@ class Faults:
         """Map new anonymous pages; whole aligned THPs where the area asks for them."""
         if not len(pages):
             return
-        if vma.flags & VmFlag.HUGEPAGE and self._memory.semantics.moves_large_folios:
+        if vma.flags & VmFlag.HUGEPAGE and self.memory.semantics.moves_large_folios:
             pages = self._map_thps(task, vma, pages)
         heads = self._allocate(task, vma, pages, 0)
         self._insert_anon(vma, pages, heads, 0, task.cpu)
@@ -147,7 +147,7 @@ class Faults:
         return blocks[untouched.reshape(members.shape).all(axis=1)]
 
     def _insert_anon(self, vma: Vma, pages: Indices, heads: Indices, order: int, cpu: int) -> None:
-        memory, frames = self._memory, self._memory.frames
+        memory, frames = self.memory, self.memory.frames
         if vma.anon is None:
             vma.mm.attach_anon(vma, memory.mappings.new_anon(vma.offset))
         assert vma.anon is not None  # noqa: S101 - just attached
@@ -171,7 +171,7 @@ class Faults:
         The window of the area's first pages begins with the area and is as long as the others: it
         may reach into the next.
         """
-        file, window = vma.file, self._memory.semantics.fault_around_bytes >> vma.mm.page_shift
+        file, window = vma.file, self.memory.semantics.fault_around_bytes >> vma.mm.page_shift
         if file is None or file.backing not in _FAULTS_AROUND or window < 2 or not len(pages):
             return
         first = pages < vma.start // window * window + window
@@ -190,7 +190,7 @@ class Faults:
         pages, index = pages[inside], index[inside]
         cached = file.cache[index] != NOT_CACHED
         pages, heads = pages[cached], file.cache[index[cached]].astype(np.int64)
-        idle = ~self._memory.frames.has(heads, PageFlag.LOCKED)
+        idle = ~self.memory.frames.has(heads, PageFlag.LOCKED)
         self._map_heads(vma, pages[idle], heads[idle])
 
     def _map_file(self, task: TaskStruct, vma: Vma, pages: Indices) -> None:
@@ -206,7 +206,7 @@ class Faults:
         self._map_heads(vma, pages, file.cache[index].astype(np.int64))
 
     def _map_heads(self, vma: Vma, pages: Indices, heads: Indices) -> None:
-        frames, tables = self._memory.frames, self._memory.tables
+        frames, tables = self.memory.frames, self.memory.tables
         frames.mapcount[heads] += 1
         frames.references[heads] += 1
         slots = self._slots(vma, pages)
@@ -219,7 +219,7 @@ class Faults:
     ) -> None:
         """Read pages of a file into the page cache; `pages` is where they are to be mapped."""
         heads = self._allocate(task, vma, pages, 0)
-        frames = self._memory.frames
+        frames = self.memory.frames
         flags = PageFlag.PAGE_CACHE | PageFlag.UPTODATE
         if file.backing is Backing.SHMEM:
             flags |= PageFlag.SWAPBACKED
@@ -230,11 +230,11 @@ class Faults:
         frames.mapping[heads] = file.id
         frames.index[heads] = index
         file.cache[index] = heads
-        self._memory.lru.add(heads, task.cpu)
+        self.memory.lru.add(heads, task.cpu)
 
     def make_kernel_page(self, file: File, node: int) -> None:
         """Give a file of one page memory that the kernel holds, never on the LRU (the vDSO)."""
-        memory, frames = self._memory, self._memory.frames
+        memory, frames = self.memory, self.memory.frames
         page = frames.allocate(node, 1)
         if not len(page):
             raise OutOfMemoryError(f"node {node} has no memory left for a page of the kernel")
@@ -247,7 +247,7 @@ class Faults:
     # -- writing ------------------------------------------------------------------------------
 
     def _make_writable(self, task: TaskStruct, vma: Vma, pages: Indices) -> None:
-        tables, frames = self._memory.tables, self._memory.frames
+        tables, frames = self.memory.tables, self.memory.frames
         slots = self._slots(vma, pages)
         if vma.shared:
             tables.flags[slots] |= np.uint8(PteFlag.WRITE | PteFlag.DIRTY)
@@ -265,7 +265,7 @@ class Faults:
         """Give an area copies of pages that it shares (do_wp_page)."""
         if not len(pages):
             return
-        memory, frames = self._memory, self._memory.frames
+        memory, frames = self.memory, self.memory.frames
         self.split_thps(vma, pages)
         slots = self._slots(vma, pages)
         old = memory.tables.entry[slots].astype(np.int64)
@@ -279,7 +279,7 @@ class Faults:
     def _allocate(self, task: TaskStruct, vma: Vma, pages: Indices, order: int) -> Indices:
         heads = self._place(task, vma, pages, order)
         if len(heads) < len(pages):
-            self._memory.frames.put(heads)
+            self.memory.frames.put(heads)
             raise OutOfMemoryError(
                 f"no memory is left for {len(pages)} pages of process {task.pid}; "
                 "give the machine larger nodes"
@@ -291,7 +291,7 @@ class Faults:
     def zap(self, vma: Vma, pages: Indices) -> None:
         """Unmap pages of an area, and free those that nobody holds any more (zap_pte_range)."""
         self.split_thps(vma, pages)
-        memory, frames, tables = self._memory, self._memory.frames, self._memory.tables
+        memory, frames, tables = self.memory, self.memory.frames, self.memory.tables
         slots = self._slots(vma, pages)
         entries = tables.entry[slots].astype(np.int64)
         memory.swap.drop(entries[is_swap(tables.entry[slots])])
@@ -313,7 +313,7 @@ class Faults:
 
         What was written to them is lost.
         """
-        memory, frames = self._memory, self._memory.frames
+        memory, frames = self.memory, self.memory.frames
         heads = np.unique(frames.head(file.cache[index].astype(np.int64)))
         file.cache[index] = NOT_CACHED
         frames.references[heads] -= held_by_store(memory, heads)
@@ -322,9 +322,9 @@ class Faults:
         memory.free_unused(heads)
 
     def _forget_merged(self, vma: Vma, pfns: Indices, slots: Indices) -> None:
-        merged = self._memory.frames.has(pfns, PageFlag.KSM)
+        merged = self.memory.frames.has(pfns, PageFlag.KSM)
         for pfn, slot in zip(pfns[merged].tolist(), slots[merged].tolist(), strict=True):
-            node = self._memory.mappings[int(self._memory.frames.mapping[pfn])]
+            node = self.memory.mappings[int(self.memory.frames.mapping[pfn])]
             assert isinstance(node, KsmNode)  # noqa: S101 - what the KSM flag says
             node.mappers[pfn].remove((vma.mm, slot))
             if not node.mappers[pfn]:
@@ -335,7 +335,7 @@ class Faults:
 
         Every mapping of such a THP maps its pages one by one from then on.
         """
-        memory, frames = self._memory, self._memory.frames
+        memory, frames = self.memory, self.memory.frames
         slots = self._slots(vma, pages)
         huge = (memory.tables.flags[slots] & np.uint8(PteFlag.HUGE)) != 0
         if not huge.any() or vma.flags & VmFlag.HUGETLB:
@@ -347,29 +347,29 @@ class Faults:
 
     def split_all_thps(self, vma: Vma) -> None:
         """Split the THPs of an area, so that their pages can be mapped anywhere."""
-        tables, frames = self._memory.tables, self._memory.frames
+        tables, frames = self.memory.tables, self.memory.frames
         huge = (tables.flags[vma.slots] & np.uint8(PteFlag.HUGE)) != 0
         if huge.any() and not vma.flags & VmFlag.HUGETLB:
             entries = tables.entry[vma.slots][huge].astype(np.int64)
-            self._memory.split(np.unique(frames.head(entries)))
+            self.memory.split(np.unique(frames.head(entries)))
 
     # -- swap and hugetlb ---------------------------------------------------------------------
 
     def _swap_in(self, task: TaskStruct, vma: Vma, pages: Indices) -> None:
-        tables = self._memory.tables
+        tables = self.memory.tables
         swapped = pages[is_swap(self._entries(vma, pages))]
         if not len(swapped):
             return
         slots = self._slots(vma, swapped)
         entries = tables.entry[slots].astype(np.int64)
         heads = self._allocate(task, vma, swapped, 0)
-        self._memory.swap.read(entries, heads)
-        self._memory.swap.drop(entries)
+        self.memory.swap.read(entries, heads)
+        self.memory.swap.drop(entries)
         self._insert_anon(vma, swapped, heads, 0, task.cpu)
 
     def _fault_hugetlb(self, task: TaskStruct, vma: Vma, pages: Indices) -> None:
         """Map hugetlb pages out of the pools, through the page cache of their file."""
-        frames, file = self._memory.frames, vma.file
+        frames, file = self.memory.frames, vma.file
         assert file is not None  # noqa: S101 - hugetlb memory always has one
         size = 1 << self.thp_order
         blocks = self._blocks(vma, pages)
@@ -389,7 +389,7 @@ class Faults:
 
     def _copy_hugetlb_on_write(self, task: TaskStruct, vma: Vma, pages: Indices) -> None:
         """Give a private area copies of the hugetlb pages that it shares (hugetlb_wp)."""
-        memory, frames = self._memory, self._memory.frames
+        memory, frames = self.memory, self.memory.frames
         blocks = self._blocks(vma, pages)
         shared = frames.mapcount[self._entries(vma, blocks).astype(np.int64)] > 1
         for block in blocks[shared].tolist():
@@ -419,7 +419,7 @@ class Faults:
 
     def _map_hugetlb(self, vma: Vma, block: int, head: Indices) -> None:
         """Map a hugetlb page, of which the caller has a reference for it."""
-        frames, tables = self._memory.frames, self._memory.tables
+        frames, tables = self.memory.frames, self.memory.tables
         frames.mapcount[head] += 1
         slots = frames.members(self._slots(vma, np.array([block])), self.thp_order)
         tables.entry[slots] = frames.members(head, self.thp_order)

@@ -26,6 +26,7 @@ from movepages.kernel.migrate_nodes import (
     nodes_but,
     queue_pages_range,
 )
+from movepages.kernel.vma_merge import merge_areas
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
@@ -120,13 +121,14 @@ class SimulatedPolicies:
         if errno:
             return errno
         try:
-            cut = areas.cut_range(machine.faults, mm, *span)
+            cut = areas.cut_where(machine.faults, mm, *span, lambda vma: vma.policy != policy)
         except ArgumentError:  # a hugetlb page cannot have two policies
             return -Errno.EINVAL
         if memory.frames.order[folios].any():
             _, folios = walk()  # THPs across the ends have been split
         for vma in cut:
             set_vma_policy(machine, vma, policy)
+        merge_areas(memory, mm, *span)
         folios, failed = isolate_queued(memory, folios, flags)
         at = Surroundings.of(machine, self.task)
         new_page = new_vma_page(memory, policy or self.task.policy, at)
@@ -153,6 +155,7 @@ class SimulatedPolicies:
                 return -Errno.EINVAL
             for piece in pieces:
                 set_vma_policy(self.machine, piece, replace(policy, home_node=node))
+            merge_areas(self.machine.memory, self._mm, *span)
             errno = 0
         return errno
 

@@ -147,9 +147,7 @@ class Task:
 
     def mremap(self, address: int, pages: int) -> int:
         """Move a range's mapping elsewhere, pages and all; return its new address."""
-        moved = areas.move_range(
-            self.machine.faults, self.machine.memory, self._mm, self._page(address), pages
-        )
+        moved = areas.move_range(self.machine.faults, self._mm, self._page(address), pages)
         return moved << self._mm.page_shift
 
     def madvise(self, address: int, pages: int, advice: str) -> None:
@@ -165,10 +163,12 @@ class Task:
     def mlock(self, address: int, pages: int) -> None:
         """Lock a range in memory; its pages are faulted in."""
         first = self._page(address)
-        faults = self.machine.faults
-        for vma in areas.lock_range(faults, self._mm, first, first + pages, locked=True):
+        last = first + pages
+        areas.lock_range(self.machine.faults, self._mm, first, last, locked=True)
+        for vma in self._mm.overlapping(first, last):
+            numbers = np.arange(max(first, vma.start), min(last, vma.end))
             write = bool(vma.prot & Prot.WRITE) and not vma.shared
-            faults.touch(self.struct, vma, np.arange(vma.start, vma.end), write=write)
+            self.machine.faults.touch(self.struct, vma, numbers, write=write)
 
     def munlock(self, address: int, pages: int) -> None:
         """Undo mlock."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     """Takes the arguments of the call, all integers, and returns what the kernel returns."""
 
 _CALLERS = "32-bit callers are answered as 64-bit ones"
-_AREAS = "areas of equal policy are not merged again"
 _BALANCING = "MPOL_F_NUMA_BALANCING is kept and changes nothing, for nothing is balanced"
 
 
@@ -133,7 +132,7 @@ CALL_TABLE = {
     for call in (
         _partial("move_pages", CallTable.move_pages, _CALLERS),
         _partial("migrate_pages", CallTable.migrate_pages, _CALLERS),
-        _partial("mbind", lambda calls: calls.policy_calls().mbind, _CALLERS, _AREAS, _BALANCING),
+        _partial("mbind", lambda calls: calls.policy_calls().mbind, _CALLERS, _BALANCING),
         _partial(
             "set_mempolicy",
             lambda calls: calls.policy_calls().set_mempolicy,
