@@ -92,6 +92,25 @@ class ModelWorld:
         self.machine.merge()
 
 
+class Pipe:
+    """A pipe with pages in it, which are pinned until nobody has it open."""
+
+    def __init__(self, pin: Injected) -> None:
+        """Begin as the file of one process."""
+        self._pin = pin
+        self._processes = 1
+
+    def open(self) -> None:
+        """Be the file of one process more."""
+        self._processes += 1
+
+    def close(self) -> None:
+        """Be that of one less."""
+        self._processes -= 1
+        if not self._processes:
+            self._pin.release()
+
+
 class ModelProcess:
     """A task of the machine."""
 
@@ -99,15 +118,20 @@ class ModelProcess:
         """Hold a task, and where its next mapping goes."""
         self.pid = task.pid
         self._world, self._task, self._arena = world, task, arena
-        self._pins: list[Injected] = []
+        self._pipes: list[Pipe] = []
 
     def fork(self) -> ModelProcess:
-        """Fork."""
-        return ModelProcess(self._world, self._task.fork(), Arena(self._arena.at))
+        """Fork; pipes are inherited, and the pages in them."""
+        child = ModelProcess(self._world, self._task.fork(), Arena(self._arena.at))
+        for pipe in self._pipes:
+            pipe.open()
+        child._pipes = list(self._pipes)
+        return child
 
     def exit(self) -> None:
-        """End it."""
+        """End it; its files are closed."""
         self._task.exit()
+        self.unpin()
 
     def wait(self) -> None:
         """Reap its children."""
@@ -166,13 +190,13 @@ class ModelProcess:
 
     def pin(self, address: int, pages: int = 1) -> None:
         """Refer to the folio of each page."""
-        self._pins.append(self._world.machine.inject(Pin(self._task, address, pages)))
+        self._pipes.append(Pipe(self._world.machine.inject(Pin(self._task, address, pages))))
 
     def unpin(self) -> None:
-        """Refer to none of them any more."""
-        for pin in self._pins:
-            pin.release()
-        self._pins.clear()
+        """Close the pipes: refer to none of the pages any more, unless others have them open."""
+        for pipe in self._pipes:
+            pipe.close()
+        self._pipes.clear()
 
     def vdso(self) -> int:
         """Map the page that everybody maps."""
