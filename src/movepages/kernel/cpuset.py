@@ -12,6 +12,7 @@ from movepages.abi import MoveFlag
 from movepages.errors import ArgumentError
 from movepages.kernel.mempolicy import Surroundings, rebind
 from movepages.kernel.migrate_nodes import do_migrate_pages
+from movepages.kernel.task_table import SimulatedAddressSpace
 from movepages.kernel.tasks import Cpuset
 from movepages.nodeset import NodeSet
 
@@ -60,7 +61,8 @@ def _follow(machine: SimulatedMachine, task: TaskStruct, old: NodeSet, *, migrat
     _rebind_areas(machine, mm, task.cpuset.mems)
     if migrates:
         at = Surroundings.of(machine, task)
-        do_migrate_pages(machine.memory, mm, old, at.mems_allowed, MoveFlag.MOVE_ALL, at)
+        space = SimulatedAddressSpace(mm, machine.memory)
+        do_migrate_pages(machine.memory, space, old, at.mems_allowed, MoveFlag.MOVE_ALL, at)
 
 
 def _rebind_areas(machine: SimulatedMachine, mm: Mm, mems: NodeSet) -> None:

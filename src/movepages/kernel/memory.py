@@ -17,6 +17,7 @@ from movepages.kernel.hugetlb import HugePools
 from movepages.kernel.lru import Lru
 from movepages.kernel.mappings import Mappings
 from movepages.kernel.move_to_new_page import may_fail, move_to_new_pages
+from movepages.kernel.mpol_alloc import Preference, allocate_by
 from movepages.kernel.page_tables import PageTables, PteFlag
 from movepages.kernel.ports import LATER, NONE
 from movepages.kernel.positions import distinct
@@ -219,6 +220,45 @@ class Memory:
             self._postpone(new, 1)
             self._allocate_nearby(new, like, nodes)
         return new
+
+    def allocate_by(self, like: Handles, wants: Preference) -> Handles:
+        """Allocate for the first pages of a list, those of one size, by lists of nodes.
+
+        NONE and LATER as `allocate`; LATER for the rest of the list.
+        """
+        new = np.full(len(like), LATER, dtype=np.int64)
+        order, hugetlb = self.order(like), self.frames.has(like, PageFlag.HUGETLB)
+        other = (order != order[0]) | (hugetlb != hugetlb[0])
+        count = int(np.argmax(other)) if other.any() else len(like)
+        if self.refuses_allocation is not None:
+            if self.refuses_allocation():
+                new[0] = NONE
+                return new
+            count = 1
+
+        def take(node: int, number: int) -> Handles:
+            if hugetlb[0]:
+                return self.pools.take_for_migration(node, number, int(order[0]))
+            return self.frames.allocate(node, number, int(order[0]))
+
+        def reclaim(node: int, number: int) -> int:
+            return 0 if order[0] else self.swap.reclaim(node, number)
+
+        wants = Preference(wants.lists, wants.which[:count])
+        sources = self.frames.node[like[:count]].astype(np.int64)
+        new[:count] = allocate_by(wants, take, self.frames.put, reclaim, sources)
+        return new
+
+    def interleave_index(self, pages: Handles) -> Handles:
+        """Return the place of each page by which it is interleaved."""
+        mappings, which = np.unique(self.frames.mapping[pages], return_inverse=True)
+        bases = np.array([self.mappings[number].base for number in mappings.tolist()])
+        ilx: Handles = (self.frames.index[pages] + bases[which]) >> self.order(pages)
+        return ilx
+
+    def order(self, pages: Handles) -> Handles:
+        """Return the order of each folio."""
+        return self.frames.order[pages].astype(np.int64)
 
     def _allocate_one(self, like: Handles, nodes: Nodes, *, exact: bool) -> Handles:
         """Decide only the first page, so that a fault made on purpose hits the right one."""

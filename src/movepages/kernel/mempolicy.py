@@ -153,6 +153,7 @@ class Surroundings:
     zonelists: Mapping[int, Sequence[int]]
     weights: Mapping[int, int]
     semantics: Semantics
+    online: NodeSet
 
     @classmethod
     def of(cls, machine: SimulatedMachine, task: TaskStruct) -> Surroundings:
@@ -163,6 +164,7 @@ class Surroundings:
             machine.memory.frames.zonelists,
             machine.interleave_weights,
             machine.semantics,
+            NodeSet(node.id for node in machine.memory.frames.nodes.values() if node.online),
         )
 
     def zonelist(self, node: int, mask: Set[int] | None = None) -> tuple[int, ...]:

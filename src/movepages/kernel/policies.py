@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.abi import MAX_NUMNODES, Errno, Mode, MoveFlag
+from movepages.abi import MAX_NUMNODES, Errno, Mode
 from movepages.errors import ArgumentError
 from movepages.kernel import areas
 from movepages.kernel.faults import OutOfMemoryError
@@ -18,28 +18,19 @@ from movepages.kernel.mempolicy import (
     set_vma_policy,
     vma_policy,
 )
-from movepages.kernel.migrate_nodes import (
-    do_migrate_pages,
-    isolate_queued,
-    migrate_queued,
-    new_vma_page,
-    nodes_but,
-    queue_pages_range,
-)
+from movepages.kernel.migrate_nodes import Binding, do_mbind, do_migrate_pages
+from movepages.kernel.task_table import SimulatedAddressSpace
 from movepages.kernel.vma_merge import merge_areas
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from movepages.abi import MoveFlag
     from movepages.kernel.address_space import Mm, Vma
     from movepages.kernel.machine import SimulatedMachine
     from movepages.kernel.mempolicy import MemPolicy
     from movepages.kernel.tasks import TaskStruct
 
-    Handles = NDArray[np.int64]
 
-_MOVES = MoveFlag.MOVE | MoveFlag.MOVE_ALL
 _INTERLEAVED = frozenset({Mode.INTERLEAVE, Mode.WEIGHTED_INTERLEAVE})
 
 
@@ -106,34 +97,23 @@ class SimulatedPolicies:
 
         The policy stays set if pages could not be moved. -EFAULT for a hole, -EIO (do_mbind).
         """
-        machine, mm, memory = self.machine, self._mm, self.machine.memory
+        machine, mm = self.machine, self._mm
         span = start >> machine.page_shift, end >> machine.page_shift
-        if flags & _MOVES:
-            memory.drain()
 
-        def walk() -> tuple[int, Handles]:
-            queued = queue_pages_range(
-                memory, mm, span, nodes_but(nodes), flags, machine.semantics, holes=policy is None
-            )
-            return queued.errno, queued.folios
+        def set_policy() -> int:
+            try:
+                cut = areas.cut_where(machine.faults, mm, *span, lambda vma: vma.policy != policy)
+            except ArgumentError:  # a hugetlb page cannot have two policies
+                return -Errno.EINVAL
+            for vma in cut:
+                set_vma_policy(machine, vma, policy)
+            merge_areas(machine.memory, mm, *span)
+            return 0
 
-        errno, folios = walk()
-        if errno:
-            return errno
-        try:
-            cut = areas.cut_where(machine.faults, mm, *span, lambda vma: vma.policy != policy)
-        except ArgumentError:  # a hugetlb page cannot have two policies
-            return -Errno.EINVAL
-        if memory.frames.order[folios].any():
-            _, folios = walk()  # THPs across the ends have been split
-        for vma in cut:
-            set_vma_policy(machine, vma, policy)
-        merge_areas(memory, mm, *span)
-        folios, failed = isolate_queued(memory, folios, flags)
+        binding = Binding(policy, nodes, flags, self.task.policy)
         at = Surroundings.of(machine, self.task)
-        new_page = new_vma_page(memory, policy or self.task.policy, at)
-        failed |= migrate_queued(memory, folios, new_page)
-        return -Errno.EIO if failed and flags & MoveFlag.STRICT else 0
+        space = SimulatedAddressSpace(mm, machine.memory)
+        return do_mbind(machine.memory, space, span, binding, at, set_policy)
 
     def set_home_node(self, start: int, end: int, node: int) -> int:
         """Set the home node of the policies of a range in bytes.
@@ -166,7 +146,8 @@ class SimulatedPolicies:
         at = Surroundings.of(self.machine, self.task)
         if not at.semantics.crashes:
             new = NodeSet(new & self.machine.hotplug.valid_targets())
-        return do_migrate_pages(self.machine.memory, mm, old, new, flags, at)
+        space = SimulatedAddressSpace(mm, self.machine.memory)
+        return do_migrate_pages(self.machine.memory, space, old, new, flags, at)
 
     @property
     def _mm(self) -> Mm:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import DTypeLike, NDArray
 
+    from movepages.kernel.address_space import VmFlag
+    from movepages.kernel.mpol_alloc import Preference
     from movepages.nodeset import NodeSet
 
     Addresses = NDArray[np.uint64]
@@ -40,6 +44,25 @@ class UserMemory(Protocol):
         ...
 
 
+class Area(Protocol):
+    """An area: pages `start` to `end` of an address space, and what it is."""
+
+    @property
+    def start(self) -> int:
+        """Its first page."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The page behind its last."""
+        ...
+
+    @property
+    def flags(self) -> VmFlag:
+        """What it is."""
+        ...
+
+
 class AddressSpace(Protocol):
     """The address space of a process: areas and the pages they map."""
 
@@ -57,6 +80,21 @@ class AddressSpace(Protocol):
 
     def follow_page(self, areas: Handles, addresses: Addresses) -> Handles:
         """Return the folio mapped at each address, or NONE. Every address lies in its area."""
+        ...
+
+    def areas(self, start: int, end: int) -> Sequence[Area]:
+        """Return the areas that have a page in a range of pages, rising."""
+        ...
+
+    def end_page(self) -> int:
+        """Return the page behind the last area, 0 if there is none."""
+        ...
+
+    def folios(self, start: int, end: int) -> Handles:
+        """Return the folios that a range of pages of one area maps, in order; no zero page.
+
+        A folio mapped as a whole is there once, one mapped page by page as often as it is mapped.
+        """
         ...
 
 
@@ -117,6 +155,21 @@ class Frames(Protocol):
         Return the new pages, NONE where there is no memory, and LATER from where memory that the
         pages before give up by moving could make a difference.
         """
+        ...
+
+    def allocate_by(self, like: Handles, wants: Preference) -> Handles:
+        """Allocate a page for each of `like`, as large, from the nodes of its list in turn.
+
+        Return the new pages, NONE and LATER as `allocate` does.
+        """
+        ...
+
+    def interleave_index(self, pages: Handles) -> Handles:
+        """Return the place of each page by which it is interleaved: that in its mapping."""
+        ...
+
+    def order(self, pages: Handles) -> Handles:
+        """Return the order of each folio: it has 2**order pages."""
         ...
 
     def begin_pass(self, number: int) -> bool:

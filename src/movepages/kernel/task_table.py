@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from movepages.abi import Capability
+from movepages.kernel.frames import PageFlag
+from movepages.kernel.page_tables import PteFlag
 from movepages.kernel.tasks import may_trace, shares_owner
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from movepages.kernel.address_space import Mm
+    from movepages.kernel.address_space import Mm, Vma
     from movepages.kernel.memory import Memory
     from movepages.kernel.tasks import TaskStruct
 
@@ -46,6 +49,31 @@ class SimulatedAddressSpace:
         """Return the folio at each address, or NONE."""
         pages = self.mm.follow_page(areas, addresses)
         return self.memory.frames.heads_of_present(pages)
+
+    def areas(self, start: int, end: int) -> list[Vma]:
+        """Return the areas that have a page in a range of pages."""
+        return list(self.mm.overlapping(start, end))
+
+    def end_page(self) -> int:
+        """Return the page behind the last area."""
+        return self.mm.areas[-1].end if self.mm.areas else 0
+
+    def folios(self, start: int, end: int) -> Handles:
+        """Return the folios that a range of pages of one area maps, THPs once."""
+        frames, tables = self.memory.frames, self.memory.tables
+        vma = next(self.mm.overlapping(start, end))
+        slots = slice(start - vma.start + vma.slot, end - vma.start + vma.slot)
+        entries = tables.entry[slots].astype(np.int64)
+        mapped = np.flatnonzero(entries >= 0)
+        mapped = mapped[~frames.has(entries[mapped], PageFlag.RESERVED)]
+        huge = (tables.flags[slots][mapped] & np.uint8(PteFlag.HUGE)) != 0
+        if not huge.any():
+            return entries[mapped]
+        heads = frames.head(entries[mapped])
+        begins = np.ones(len(heads), dtype=np.bool_)
+        begins[1:] = heads[1:] != heads[:-1]
+        chosen: Handles = heads[~huge | begins]
+        return chosen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
