@@ -1,11 +1,12 @@
-"""The model answers as the recorded kernel did: every scenario."""
+"""The model answers as the recorded kernel did: every scenario, and random programs."""
 
 from __future__ import annotations
 
 import pytest
 from suite import scenarios  # noqa: F401 - registers them
 from suite.model import MISSING, ModelWorld
-from suite.recording import SCENARIOS as RECORDED_SCENARIOS, recorded
+from suite.programs import RECORDED_PROGRAMS, Program, digest
+from suite.recording import PROGRAMS, SCENARIOS as RECORDED_SCENARIOS, recorded
 from suite.registry import SCENARIOS
 
 
@@ -13,6 +14,12 @@ from suite.registry import SCENARIOS
 def observed():
     """Return the recorded lines of each scenario."""
     return recorded(RECORDED_SCENARIOS)
+
+
+@pytest.fixture(scope="module")
+def observed_programs():
+    """Return the recorded digests of each random program."""
+    return recorded(PROGRAMS)
 
 
 def possible():
@@ -36,3 +43,18 @@ def test_every_scenario_is_recorded_and_nothing_else(observed):
 def test_what_the_model_cannot_do_is_as_small_as_it_is_said_to_be():
     """Only huge pages that are mapped in part are beyond the model, in two scenarios."""
     assert len(SCENARIOS) - len(possible()) == 2
+
+
+@pytest.mark.parametrize("first", range(0, RECORDED_PROGRAMS, 50))
+def test_model_runs_random_programs_as_recorded(first, observed_programs):
+    """Fifty random programs have the same answers on the model, each on a machine of its own."""
+    for seed in range(first, first + 50):
+        world = ModelWorld()
+        answers = Program(seed, world, world.process()).run()
+        assert digest(answers) == observed_programs[str(seed)], (seed, answers)
+        world.machine.check()
+
+
+def test_every_program_is_recorded(observed_programs):
+    """The recording has as many programs as it should, from seed 0 on."""
+    assert list(observed_programs) == [str(seed) for seed in range(RECORDED_PROGRAMS)]
