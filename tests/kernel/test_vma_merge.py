@@ -140,3 +140,12 @@ def test_a_read_maps_around_over_what_was_cut(p):
     child = p.fork()
     child.read(a + 8 * PAGE)
     assert (child.nodes(a, 16) >= 0).all()
+
+
+def test_what_is_not_changed_is_not_merged(p):
+    """A child inherits the cut but not the lock that made it; allowing the same keeps the cut."""
+    a = p.mmap(5, shared=True)
+    p.mlock(a + 2 * PAGE, 3)
+    child = p.fork()
+    child.mprotect(a + 2 * PAGE, 3, RW)
+    assert spans(child) == [2, 3]

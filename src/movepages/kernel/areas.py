@@ -80,12 +80,14 @@ def drop_area(faults: Faults, mm: Mm, vma: Vma) -> None:
 def protect_range(faults: Faults, mm: Mm, start: int, end: int, prot: Prot) -> None:
     """Change what a range allows (mprotect). Raises ArgumentError for a hole."""
     _require_mapped(mm, start, end)
-    for vma in cut_where(faults, mm, start, end, lambda vma: vma.prot != prot):
+
+    def change(vma: Vma) -> None:
         vma.prot = prot
         if not prot & Prot.WRITE:
             flags = mm.tables.flags[vma.slots]
             flags &= ~np.uint8(PteFlag.WRITE)
-    merge_areas(faults.memory, mm, start, end)
+
+    modify_range(faults, mm, start, end, lambda vma: vma.prot != prot, change)
 
 
 def discard_range(faults: Faults, mm: Mm, start: int, end: int) -> None:
@@ -99,17 +101,21 @@ def discard_range(faults: Faults, mm: Mm, start: int, end: int) -> None:
 def advise_range(faults: Faults, mm: Mm, start: int, end: int, flag: VmFlag) -> None:
     """Set a flag of a range's areas (MADV_HUGEPAGE, MADV_MERGEABLE)."""
     _require_mapped(mm, start, end)
-    for vma in cut_where(faults, mm, start, end, lambda vma: not vma.flags & flag):
+
+    def change(vma: Vma) -> None:
         vma.flags |= flag
-    merge_areas(faults.memory, mm, start, end)
+
+    modify_range(faults, mm, start, end, lambda vma: not vma.flags & flag, change)
 
 
 def lock_range(faults: Faults, mm: Mm, start: int, end: int, *, locked: bool) -> None:
     """Set or clear VM_LOCKED; the caller has to fault the pages in (mlock)."""
     _require_mapped(mm, start, end)
-    for vma in cut_where(faults, mm, start, end, lambda vma: vma.locked != locked):
+
+    def change(vma: Vma) -> None:
         mm.set_locked(vma, locked=locked)
-    merge_areas(faults.memory, mm, start, end)
+
+    modify_range(faults, mm, start, end, lambda vma: vma.locked != locked, change)
 
 
 def move_range(faults: Faults, mm: Mm, start: int, pages: int) -> int:
@@ -177,18 +183,26 @@ def _copy_merged(memory: Memory, vma: Vma, heads: Indices, slots: Indices) -> No
         node.mappers[int(heads[index])].append((vma.mm, int(slots[index])))
 
 
-def cut_where(
-    faults: Faults, mm: Mm, start: int, end: int, differs: Callable[[Vma], bool]
-) -> list[Vma]:
-    """Cut a range out of those of its areas that differ from what they are to be; return these.
+def modify_range(
+    faults: Faults,
+    mm: Mm,
+    start: int,
+    end: int,
+    differs: Callable[[Vma], bool],
+    change: Callable[[Vma], None],
+) -> None:
+    """Change those areas of a range that differ from what they are to be (vma_modify).
 
-    An area that is already as it should be is not cut, as in mprotect_fixup() and its like.
+    They are cut out of what lies around, and merged with it where they are alike now; others are
+    neither cut nor merged. Raises ArgumentError for an end inside a hugetlb page.
     """
-    cut: list[Vma] = []
-    for vma in list(mm.overlapping(start, end)):
-        if differs(vma):
-            cut += cut_range(faults, mm, max(start, vma.start), min(end, vma.end))
-    return cut
+    for whole in list(mm.overlapping(start, end)):
+        if not differs(whole):
+            continue
+        first, last = max(start, whole.start), min(end, whole.end)
+        for vma in cut_range(faults, mm, first, last):
+            change(vma)
+        merge_areas(faults.memory, mm, first, last)
 
 
 def cut_range(faults: Faults, mm: Mm, start: int, end: int) -> list[Vma]:

@@ -20,7 +20,6 @@ from movepages.kernel.mempolicy import (
 )
 from movepages.kernel.migrate_nodes import Binding, do_mbind, do_migrate_pages
 from movepages.kernel.task_table import SimulatedAddressSpace
-from movepages.kernel.vma_merge import merge_areas
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
@@ -101,14 +100,7 @@ class SimulatedPolicies:
         span = start >> machine.page_shift, end >> machine.page_shift
 
         def set_policy() -> int:
-            try:
-                cut = areas.cut_where(machine.faults, mm, *span, lambda vma: vma.policy != policy)
-            except ArgumentError:  # a hugetlb page cannot have two policies
-                return -Errno.EINVAL
-            for vma in cut:
-                set_vma_policy(machine, vma, policy)
-            merge_areas(machine.memory, mm, *span)
-            return 0
+            return self._set_vma_policies(span, policy)
 
         binding = Binding(policy, nodes, flags, self.task.policy)
         at = Surroundings.of(machine, self.task)
@@ -129,14 +121,9 @@ class SimulatedPolicies:
             if policy.mode not in HOME_MODES:
                 return -Errno.EOPNOTSUPP
             span = max(first, vma.start), min(last, vma.end)
-            try:
-                pieces = areas.cut_range(self.machine.faults, self._mm, *span)
-            except ArgumentError:
-                return -Errno.EINVAL
-            for piece in pieces:
-                set_vma_policy(self.machine, piece, replace(policy, home_node=node))
-            merge_areas(self.machine.memory, self._mm, *span)
-            errno = 0
+            errno = self._set_vma_policies(span, replace(policy, home_node=node))
+            if errno:
+                return errno
         return errno
 
     def migrate(self, pid: int, old: NodeSet, new: NodeSet, flags: MoveFlag) -> int:
@@ -148,6 +135,20 @@ class SimulatedPolicies:
             new = NodeSet(new & self.machine.hotplug.valid_targets())
         space = SimulatedAddressSpace(mm, self.machine.memory)
         return do_migrate_pages(self.machine.memory, space, old, new, flags, at)
+
+    def _set_vma_policies(self, span: tuple[int, int], policy: MemPolicy | None) -> int:
+        """Give the areas of a span of pages a policy (mbind_range); return an errno or 0."""
+
+        def change(vma: Vma) -> None:
+            set_vma_policy(self.machine, vma, policy)
+
+        try:
+            areas.modify_range(
+                self.machine.faults, self._mm, *span, lambda vma: vma.policy != policy, change
+            )
+        except ArgumentError:  # a hugetlb page cannot have two policies
+            return -Errno.EINVAL
+        return 0
 
     @property
     def _mm(self) -> Mm:

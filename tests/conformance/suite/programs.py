@@ -38,6 +38,7 @@ class Area:
     kind: str
     allows: list[str | None]
     locked: bool = False
+    pinned: bool = False
 
     def address(self, page: int) -> int:
         """Return the address of a page."""
@@ -62,6 +63,7 @@ class Program:
         self._world = world
         self._actors = [Actor(root)]
         self._tag = 0
+        self._forked = False
         self._steps: list[Step] = []
 
     def run(self) -> list[str]:
@@ -118,7 +120,7 @@ class Program:
 
     def _write(self, actor: Actor) -> None:
         for area, first, count in self._some_pages(actor, "rw"):
-            if area.kind != "huge" or len(self._actors) == 1:  # a shared huge page would be split
+            if self._stays_whole(area):
                 self._touch(area, actor.process, first, count)
 
     def _read(self, actor: Actor) -> None:
@@ -153,10 +155,19 @@ class Program:
 
     def _pin(self, actor: Actor) -> None:
         for area, first, count in self._some_pages(actor, "rw"):
-            if area.kind != "huge" or len(self._actors) == 1:
+            if self._stays_whole(area):
                 actor.process.poke(area.address(first), [self._tag])
                 actor.process.pin(area.address(first), 1)
+                area.pinned = True
                 del count
+
+    def _stays_whole(self, area: Area) -> bool:
+        """Tell whether a write leaves a huge page in one piece, as worlds that cannot split need.
+
+        One that somebody else maps, or may have pinned since a fork, is mapped in pieces instead.
+        """
+        whole = len(self._actors) == 1 and not (area.pinned and self._forked)
+        return area.kind != "huge" or whole
 
     def _some_pages(self, actor: Actor, *allowed: str) -> list[tuple[Area, int, int]]:
         """Choose a run of pages that allow the same or one of several; none if there are none."""
@@ -177,6 +188,7 @@ class Program:
     def _fork(self, actor: Actor) -> None:
         if len(self._actors) == MAX_PROCESSES:
             return
+        self._forked = True
         areas = [Area(a.start, a.kind, list(a.allows)) for a in actor.areas]
         self._actors.append(Actor(actor.process.fork(), areas))
 
