@@ -25,11 +25,15 @@ SEMANTICS = ("DOCUMENTED_2006", "PATCH_2006", "LINUX_2_6_18", "LINUX_6_12")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call answered, and the nodes of the pages in question afterwards, if they matter."""
+    """What a call answered, and the nodes of the pages in question afterwards, if they matter.
+
+    `besides` is what else a scenario looks at, as it says itself.
+    """
 
     ret: int
     status: list[int]
     nodes: list[int] = field(default_factory=list)
+    besides: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -99,13 +99,13 @@ def _full_thp(bench: Bench) -> Outcome:
 
 
 def _full_with_swap(bench: Bench) -> Outcome:
-    """Eight pages to node 1, full of pages that reclaim can write to swap."""
+    """Eight pages to node 1, full of pages that reclaim can write to swap; and whether it did."""
     small = bench.again(f"2 x {NODE_PAGES * 4}K", swap_bytes=1 << 20)
     free = small.machine.memory.frames.nodes[1].free_pages
     there = small.anon(free, on=1)
     found = small.move_and_look(small.anon(8), 1)
     gone = small.query(there).status.count(-ENOENT)
-    return Outcome(found.ret, found.status, [*found.nodes, int(gone >= 8)])
+    return Outcome(found.ret, found.status, found.nodes, besides=[int(gone >= 8)])
 
 
 def _dirty(bench: Bench, backing: Backing) -> Outcome:
@@ -186,7 +186,7 @@ ROWS = (
         _full_with_swap,
         None,
         None,
-        Outcome(0, [1] * 8, [1] * 8 + [1]),
+        Outcome(0, [1] * 8, [1] * 8, besides=[1]),
     ),
     _same(
         "dirty file page, no migrate hook, writepage ok",

@@ -55,7 +55,7 @@ def _thp_all(bench: Bench) -> Outcome:
     large, where = _thp(bench)
     found = large.move(where, 1)
     order = int(large.machine.memory.frames.order[large.pfn(where[7])])
-    return Outcome(found.ret, found.status, [order])  # not split
+    return Outcome(found.ret, found.status, besides=[order])  # not split
 
 
 def _thp_tail(bench: Bench) -> Outcome:
@@ -73,7 +73,7 @@ def _hugetlb(bench: Bench) -> Outcome:
     found = large.move(large.addresses(address, 2), 1)
     order = large.machine.thp_order
     totals = [large.machine.memory.pools.pool(node, order).total for node in (0, 1)]
-    return Outcome(found.ret, found.status, totals)
+    return Outcome(found.ret, found.status, besides=totals)
 
 
 def _ksm(bench: Bench, flags: int) -> Outcome:
@@ -151,14 +151,14 @@ ROWS = (
         Outcome(0, [0, 1], [1]),
     ),
     Row(THP, _thp_first_four, None, None, Outcome(0, [1, -EBUSY, 1, 1])),
-    Row(f"{THP}: all 512", _thp_all, None, None, Outcome(0, [1, -EBUSY, *[1] * 510], [9])),
+    Row(f"{THP}: all 512", _thp_all, None, None, Outcome(0, [1, -EBUSY, *[1] * 510], besides=[9])),
     Row("THP, one tail address", _thp_tail, None, None, Outcome(0, [1], [1, 1])),
     Row(
         "hugetlb [head, tail] to 1, empty pool there",
         _hugetlb,
         None,
         None,
-        Outcome(0, [1, -EBUSY], [0, 1]),
+        Outcome(0, [1, -EBUSY], besides=[0, 1]),
     ),
     Row("KSM page MOVE", lambda b: _ksm(b, MOVE), None, None, Outcome(0, [-EACCES], [0, 0])),
     Row("KSM page MOVE_ALL", lambda b: _ksm(b, MOVE_ALL), None, None, Outcome(0, [1], [1, 1])),
