@@ -32,6 +32,7 @@ SUBCOMMANDS = {
     "query": "Ask on which node single pages are, or why on none.",
     "move": "Move pages of a process to other nodes.",
     "migrate": "Move all memory of a process from some nodes to others.",
+    "emulate": "Run a program on a NUMA machine that is not there.",
     "explain": "Explain a status of a page or an error of a call.",
 }
 """Each is a module of its name in this package, with a function `run`. In order of `--help`."""
@@ -79,7 +80,8 @@ class _Group(click.Group):
 def movepages(context: click.Context) -> None:
     """See where the pages of a process are on a NUMA machine, and move them.
 
-    A process is named by its pid. Every command takes --json, and --help says more of it.
+    A process is named by its pid. --help says more of each command, and all but emulate take
+    --json.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -36,6 +36,20 @@ USER_NODEMASK = ModeFlag.STATIC_NODES | ModeFlag.RELATIVE_NODES
 HOME_MODES = frozenset({Mode.BIND, Mode.PREFERRED_MANY})
 """Modes that can have a home node."""
 _INTERLEAVED = frozenset({Mode.INTERLEAVE, Mode.WEIGHTED_INTERLEAVE})
+_POLICY_WORDS = {
+    Mode.DEFAULT: "default",
+    Mode.PREFERRED: "prefer",
+    Mode.BIND: "bind",
+    Mode.INTERLEAVE: "interleave",
+    Mode.LOCAL: "local",
+    Mode.PREFERRED_MANY: "prefer (many)",
+    Mode.WEIGHTED_INTERLEAVE: "weighted interleave",
+}
+_FLAG_WORDS = {
+    ModeFlag.STATIC_NODES: "static",
+    ModeFlag.RELATIVE_NODES: "relative",
+    ModeFlag.NUMA_BALANCING: "balancing",
+}
 _NO_NODES = NodeSet()
 _NO_FLAGS = ModeFlag(0)
 
@@ -141,7 +155,26 @@ def _relative(nodes: NodeSet, base: Set[int]) -> NodeSet:
     return NodeSet(onto[node % len(onto)] for node in nodes) if onto else NodeSet()
 
 
+def mpol_to_str(policy: MemPolicy | None) -> str:
+    """Write a policy as numa_maps does."""
+    if policy is None or policy.mode is Mode.DEFAULT:
+        return "default"
+    if policy.mode is Mode.LOCAL or (policy.mode is Mode.PREFERRED and not policy.nodes):
+        return "local"
+    words = _POLICY_WORDS[policy.mode]
+    flags = "|".join(word for flag, word in _FLAG_WORDS.items() if policy.flags & flag)
+    return f"{words}{'=' if flags else ''}{flags}:{policy.nodes}"
+
+
 # -- where pages come from --------------------------------------------------------------------
+
+
+class Interleaver(Protocol):
+    """A task as far as interleaving by turns goes: which node it used last, and how often more."""
+
+    policy: MemPolicy | None
+    il_prev: int
+    il_weight: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,7 +236,7 @@ def interleave_cycle(policy: MemPolicy, weights: Mapping[int, int]) -> list[int]
     return [node for node in policy.nodes for _ in range(weights[node] if weighted else 1)]
 
 
-def next_node(policy: MemPolicy, task: TaskStruct) -> int:
+def next_node(policy: MemPolicy, task: Interleaver) -> int:
     """Return the node that interleaving by turns comes to next (get_mempolicy F_NODE)."""
     if task.il_weight and task.il_prev in policy.nodes:
         return task.il_prev
@@ -221,7 +254,7 @@ def place(
     found = []
     for policy, chosen in _policies(machine, task, vma, pages):
         if _fills_page_cache(vma, chosen):
-            wants = preference(task.policy, at, _by_turns(task, at, len(chosen)))
+            wants = preference(task.policy, at, by_turns(task, at, len(chosen)))
         else:
             ilx = (vma.offset >> order) + ((chosen - vma.start) >> order)
             wants = preference(policy, at, ilx)
@@ -258,7 +291,7 @@ def _fills_page_cache(vma: Vma, pages: Indices) -> bool:
     return bool(file.cache[vma.offset + pages[0] - vma.start] == NOT_CACHED)
 
 
-def _by_turns(task: TaskStruct, at: Surroundings, count: int) -> Indices:
+def by_turns(task: Interleaver, at: Surroundings, count: int) -> Indices:
     """Return interleave indices that go on from the task's last (interleave_nodes)."""
     policy = task.policy
     if policy is None or not policy.nodes or policy.mode not in _INTERLEAVED or not count:

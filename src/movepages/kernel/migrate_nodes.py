@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     NodeTable = NDArray[np.bool_]
 
 _MOVES = MoveFlag.MOVE | MoveFlag.MOVE_ALL
+_EVERYTHING = 0, 1 << 52
+"""Beyond any page of user space."""
 _NO_RESULT = np.empty(0, dtype=np.int32)
 
 
@@ -122,12 +124,11 @@ def queue_pages_range(
     start, end = span
     areas = space.areas(start, end)
     if not areas:
-        fits = space.end_page() > end and not semantics.checks_holes_ahead
+        fits = space.has_area_from(end) and not semantics.checks_holes_ahead
         return Queued(0 if fits else -Errno.EFAULT, np.empty(0, dtype=np.int64))
-    last = space.end_page()
     found: list[Handles] = []
     for index, vma in enumerate(areas):
-        if not holes and _has_hole(last, areas, index, span, semantics):
+        if not holes and _has_hole(space, areas, index, span, semantics):
             return Queued(-Errno.EFAULT, np.empty(0, dtype=np.int64))
         if not _is_scanned(vma, flags, semantics):
             continue
@@ -151,16 +152,17 @@ def isolate_queued(frames: Frames, folios: Handles, flags: MoveFlag) -> tuple[Ha
 
 
 def _has_hole(
-    last: int, areas: Sequence[Area], index: int, span: tuple[int, int], semantics: Semantics
+    space: AddressSpace,
+    areas: Sequence[Area],
+    index: int,
+    span: tuple[int, int],
+    semantics: Semantics,
 ) -> bool:
-    """Tell whether a span has a hole next to one of its areas, where this kernel looks for it.
-
-    `last` is the end of the last area of all.
-    """
+    """Tell whether a span has a hole next to one of its areas, where this kernel looks for it."""
     vma, (start, end) = areas[index], span
     if not semantics.checks_holes_ahead:
         gap = index > 0 and areas[index - 1].end < vma.start
-        return gap or (vma.end == last and vma.end < end)
+        return gap or (vma.end < end and not space.has_area_from(vma.end))
     if index == 0 and start < vma.start:
         return True
     goes_on = index + 1 < len(areas) and areas[index + 1].start == vma.end
@@ -230,12 +232,11 @@ def migrate_to_node(
 
     MOVE moves pages that nobody else maps, MOVE_ALL all.
     """
-    end = space.end_page()
-    if not end:
-        return 0
     on_source = np.zeros(MAX_NUMNODES, dtype=np.bool_)
     on_source[source] = True
-    queued = queue_pages_range(frames, space, (0, end), on_source, flags, at.semantics, holes=True)
+    queued = queue_pages_range(
+        frames, space, _EVERYTHING, on_source, flags, at.semantics, holes=True
+    )
     folios, failed = isolate_queued(frames, queued.folios, flags)
     rc = 0
     if len(folios):

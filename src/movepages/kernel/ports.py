@@ -86,8 +86,8 @@ class AddressSpace(Protocol):
         """Return the areas that have a page in a range of pages, rising."""
         ...
 
-    def end_page(self) -> int:
-        """Return the page behind the last area, 0 if there is none."""
+    def has_area_from(self, page: int) -> bool:
+        """Tell whether an area ends above a page."""
         ...
 
     def folios(self, start: int, end: int) -> Handles:

@@ -54,9 +54,9 @@ class SimulatedAddressSpace:
         """Return the areas that have a page in a range of pages."""
         return list(self.mm.overlapping(start, end))
 
-    def end_page(self) -> int:
-        """Return the page behind the last area."""
-        return self.mm.areas[-1].end if self.mm.areas else 0
+    def has_area_from(self, page: int) -> bool:
+        """Tell whether an area ends above a page."""
+        return bool(self.mm.areas) and self.mm.areas[-1].end > page
 
     def folios(self, start: int, end: int) -> Handles:
         """Return the folios that a range of pages of one area maps, THPs once."""

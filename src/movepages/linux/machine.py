@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from movepages.errors import ArgumentError
+from movepages.linux.hold import Hold
 from movepages.linux.limits import read_demotion_enabled, read_numa_balancing, read_swap_bytes
 from movepages.linux.mappings import read_mappings
 from movepages.linux.nodes import read_free_bytes, read_topology
 from movepages.linux.reading import ROOT
-from movepages.linux.tasks import read_task_info
+from movepages.linux.tasks import read_task_info, read_tasks
 from movepages.values import Conditions
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from movepages.linux.locate import Locator
     from movepages.machine import Machine
     from movepages.topology import Topology
-    from movepages.values import CallResult, Mapping, PageRuns, Placement, Policy, TaskInfo
+    from movepages.values import CallResult, Mapping, PageRuns, Placement, Policy, TaskId, TaskInfo
 
 
 class LinuxMachine:
@@ -88,15 +88,17 @@ class LinuxMachine:
         """Return on which node each present page is."""
         return self._locator(pid).locate(ranges)
 
-    def tasks(self, target: str) -> Sequence[TaskInfo]:
-        """Return the process that a pid names."""
-        if not re.fullmatch("[0-9]{1,19}", target):
-            raise ArgumentError(f"{target!r} is not a pid")
-        return [self.task(int(target))]
+    def tasks(self) -> Sequence[TaskInfo]:
+        """Return the processes in user space, by pid."""
+        return read_tasks(self.root)
 
     def task(self, pid: int) -> TaskInfo:
         """Return who a process is, and where it may run and allocate."""
         return read_task_info(pid, self.root)
+
+    def hold(self, task: TaskId) -> Hold:
+        """Hold a process by a pidfd. Raises NoSuchProcessError."""
+        return Hold(task, self.root)
 
     def get_policy(self) -> Policy:
         """Return the calling thread's memory policy."""

@@ -54,7 +54,7 @@ class FrameNodes:
 
 def read_frame_nodes(page_size_bytes: int, root: Path = ROOT) -> FrameNodes | None:
     """Return the table, or None where the caller may not see frames or blocks are not listed."""
-    zero_frames = _probe(page_size_bytes, root)
+    zero_frames = read_zero_frames(page_size_bytes, root)
     if zero_frames is None:
         return None
     try:
@@ -109,11 +109,14 @@ def _within(
 
 def sees_frames(page_size_bytes: int, root: Path = ROOT) -> bool:
     """Tell whether the caller may see page frame numbers, by looking at a page of its own."""
-    return _probe(page_size_bytes, root) is not None
+    return read_zero_frames(page_size_bytes, root) is not None
 
 
-def _probe(page_size_bytes: int, root: Path) -> tuple[int, ...] | None:
-    """Return the frames of the zero page; None if frames are hidden, or what they hold is."""
+def read_zero_frames(page_size_bytes: int, root: Path = ROOT) -> tuple[int, ...] | None:
+    """Return the frames of the zero page; None if frames are hidden, or what they hold is.
+
+    A page of our own is read before it was ever written: the kernel maps the zero page there.
+    """
     pages = _ZERO_PROBE_PAGES + 1
     memory = mmap.mmap(-1, pages * page_size_bytes, flags=mmap.MAP_PRIVATE)
     array = np.frombuffer(memory, dtype=np.uint8)

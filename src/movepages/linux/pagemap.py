@@ -40,6 +40,7 @@ CHUNK_PAGES = 1 << 16
 """Pages read at a time: 512 KiB of entries, which stay in the cache while they are worked on."""
 
 _REGIONS_AT_A_TIME = 4096
+_SMALLEST_PAGE_BYTES = 4096
 _WALK_END = 4  # index of walk_end in struct pm_scan_arg
 
 
@@ -116,15 +117,18 @@ def scan(
     *,
     require: PageRegion,
     without: PageRegion = PageRegion(0),
+    any_of: PageRegion = PageRegion(0),
     tell: PageRegion = PageRegion(0),
 ) -> NDArray[np.uint64]:
     """Return the regions of a range that have all categories of `require` and none of `without`.
 
+    If `any_of` names categories, a region has at least one of them as well.
     uint64[n, 3]: start, end, and which categories of `tell` hold there. Raises UnsupportedError
     where the kernel has no PAGEMAP_SCAN, before anything was returned, EOFError when the process
     has ended.
     """
-    regions = np.empty((_REGIONS_AT_A_TIME, 3), dtype=np.uint64)
+    pages = max(1, (end - start) // _SMALLEST_PAGE_BYTES)  # no range has more regions
+    regions = np.empty((min(pages, _REGIONS_AT_A_TIME), 3), dtype=np.uint64)
     found = []
     while start < end:
         argument = bytearray(
@@ -139,7 +143,7 @@ def scan(
                 0,
                 without,
                 require | without,
-                0,
+                any_of,
                 tell,
             )
         )

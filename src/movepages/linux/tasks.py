@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from movepages.errors import no_such_process
+from movepages.errors import NoSuchProcessError, NotPermittedError, no_such_process
 from movepages.linux.nodes import read_has_memory
 from movepages.linux.reading import (
     PROCESSOR,
@@ -46,7 +46,24 @@ def read_task_info(pid: int, root: Path = ROOT) -> TaskInfo:
         cpus_allowed=status.cpus_allowed,
         last_cpus=cpus,
         kernel_thread=status.kernel_thread,
+        parent=status.ppid,
+        cgroup=_cgroup(pid, root),
     )
+
+
+def read_tasks(root: Path = ROOT) -> list[TaskInfo]:
+    """Return all processes in user space, by pid. Raises MalformedError.
+
+    Left out is what has ended when its turn comes, and what this caller may not look at.
+    """
+    pids = sorted(int(entry.name) for entry in (root / "proc").iterdir() if entry.name.isdecimal())
+    found: list[TaskInfo] = []
+    for pid in pids:
+        try:
+            found.append(read_task_info(pid, root))
+        except (NoSuchProcessError, NotPermittedError):
+            continue
+    return [task for task in found if not task.kernel_thread]
 
 
 def read_last_cpus(pid: int, root: Path = ROOT) -> tuple[int, ...]:
@@ -68,6 +85,12 @@ def read_last_cpus(pid: int, root: Path = ROOT) -> tuple[int, ...]:
             continue
         cpus.append(parse_number(stat_fields(text, path)[PROCESSOR], path, 1, "processor"))
     return tuple(cpus)
+
+
+def _cgroup(pid: int, root: Path) -> str:
+    """Return the group of a process in the hierarchy of cgroup v2; empty where there is none."""
+    text = read_optional(process_directory(pid, root) / "cgroup") or ""
+    return next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")
 
 
 def read_boot_id(root: Path = ROOT) -> str:

@@ -64,6 +64,8 @@ class Program:
         self._actors = [Actor(root)]
         self._tag = 0
         self._forked = False
+        self.has_pinned = False
+        """Whether it has pinned a page so far."""
         self._steps: list[Step] = []
 
     def run(self) -> list[str]:
@@ -158,7 +160,7 @@ class Program:
             if self._stays_whole(area):
                 actor.process.poke(area.address(first), [self._tag])
                 actor.process.pin(area.address(first), 1)
-                area.pinned = True
+                area.pinned = self.has_pinned = True
                 del count
 
     def _stays_whole(self, area: Area) -> bool:

@@ -1,0 +1,130 @@
+"""Who touched a page first: from the log of faults where there is one, else by assumption.
+
+Without a log a page is taken to be touched by the task that asks about it, on the CPU where that
+runs now: right for programs of one thread, or whose threads have one policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from movepages.emulator.first_touch import Touch
+from movepages.linux.perf_records import Fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from numpy.typing import NDArray
+
+    from movepages.emulator.fault_log import FaultRecorder
+    from movepages.emulator.processes import LiveTask
+    from movepages.kernel.mempolicy import Surroundings
+
+    Pages = NDArray[np.int64]
+    Touches = Iterator[tuple[Touch, Pages]]
+
+
+class Touchers(Protocol):
+    """Says who touched pages."""
+
+    def all_of(self, task: LiveTask, pages: Pages) -> Touches:
+        """Go through the touchers of pages of a task: each, and which pages, as indices."""
+        ...
+
+    def certain(self, task: LiveTask, pages: Pages) -> Touches:
+        """Go through those that are known for certain by now."""
+        ...
+
+    def touched(self, task: LiveTask, pages: Pages) -> NDArray[np.bool_]:
+        """Tell which pages are known to have been touched by the process itself."""
+        ...
+
+    def creator_of(self, tid: int) -> int | None:
+        """Return which thread made a task, None if that is not known."""
+        ...
+
+    def report(self) -> dict[str, int]:
+        """Return what was lost, by kind."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Assumed:
+    """The touchers where there is no log: whoever asks."""
+
+    on_cpu: Callable[[int], Surroundings]
+
+    def all_of(self, task: LiveTask, pages: Pages) -> Touches:
+        """All pages were touched by the task itself."""
+        yield Touch(task, self.on_cpu(task.stat().cpu)), np.arange(len(pages))
+
+    certain = all_of
+
+    def touched(self, task: LiveTask, pages: Pages) -> NDArray[np.bool_]:
+        """Nobody has said."""
+        del task
+        return np.zeros(len(pages), dtype=np.bool_)
+
+    def creator_of(self, tid: int) -> int | None:
+        """Nobody has said."""
+        del tid
+        return None
+
+    def report(self) -> dict[str, int]:
+        """Nothing can be lost."""
+        return {}
+
+
+@dataclass(slots=True, eq=False)
+class Logged:
+    """The touchers by the log of page faults. What is not in it was touched by whoever asks.
+
+    That is what the kernel does not log: pages mapped around a fault, populated, or pinned.
+    """
+
+    recorder: FaultRecorder
+    on_cpu: Callable[[int], Surroundings]
+    task_of: Callable[[int], LiveTask]
+    _creators: dict[int, int] = field(default_factory=dict)
+
+    def all_of(self, task: LiveTask, pages: Pages) -> Touches:
+        """Go through the touchers that are logged, then those of the other pages."""
+        unknown = yield from self._logged(task, pages)
+        if len(unknown):
+            yield Touch(task, self.on_cpu(task.stat().cpu)), unknown
+
+    def certain(self, task: LiveTask, pages: Pages) -> Touches:
+        """Go through the touchers that are logged."""
+        yield from self._logged(task, pages)
+
+    def touched(self, task: LiveTask, pages: Pages) -> NDArray[np.bool_]:
+        """Tell which pages the process has faulted on."""
+        return self.recorder.who_faulted(task.tgid, pages.astype(np.uint64))[2]
+
+    def creator_of(self, tid: int) -> int | None:
+        """Return which thread made a task."""
+        for event in self.recorder.take_events():
+            if isinstance(event, Fork):
+                self._creators[event.tid] = event.parent_tid
+        return self._creators.get(tid)
+
+    def report(self) -> dict[str, int]:
+        """Return how many faults the kernel could not log."""
+        lost = self.recorder.lost
+        return {"page faults that were not logged": lost} if lost else {}
+
+    def _logged(self, task: LiveTask, pages: Pages) -> Generator[tuple[Touch, Pages], None, Pages]:
+        """Go through the logged touchers; return the pages that have none."""
+        tid, cpu, known = self.recorder.who_faulted(task.tgid, pages.astype(np.uint64))
+        who = (tid.astype(np.int64) << 32 | cpu)[known]
+        positions = np.flatnonzero(known)
+        for one in np.unique(who).tolist():
+            try:
+                toucher = self.task_of(one >> 32)
+            except ProcessLookupError:  # a thread that has ended since
+                toucher = task
+            yield Touch(toucher, self.on_cpu(one & 0xFFFF_FFFF)), positions[who == one]
+        return np.flatnonzero(~known)
