@@ -1,4 +1,4 @@
-"""The contract of `kernel.ports`, kept by the model and by dictionaries; the calls over both."""
+"""The contract of `kernel.ports`, kept by the model, dictionaries and live processes."""
 
 # ruff: noqa: D102, D107 - the two worlds speak for themselves, side by side
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from decision.bench import SEMANTICS
 from dict_ports import PAGE, DictAddressSpace, DictFrames, DictPage, DictTaskTable, DictUserMemory
+from live_ports import OnLiveProcess
 
 from movepages import kernel
 from movepages.kernel.inject import Pin
@@ -21,6 +22,8 @@ from movepages.kernel.task_table import SimulatedTaskTable
 U = -(2**31)
 TAGS = (11, 22, 33, 44)
 MOVE, MOVE_ALL = 2, 4
+NOBODY = 1 << 23
+"""A pid beyond all that there can be (PID_MAX_LIMIT)."""
 
 
 class OnModel:
@@ -58,6 +61,9 @@ class OnModel:
         memory = self.frames.frames
         taken = memory.allocate(node, memory.nodes[node].free_pages)
         self.frames.pins.update(taken.tolist())
+
+    def close(self):
+        self.machine.check()
 
 
 class OnDictionaries:
@@ -98,27 +104,66 @@ class OnDictionaries:
     def fill(self, node):
         self.frames.free[node] = 0
 
+    def close(self):
+        pass
 
-@pytest.fixture(params=[OnModel, OnDictionaries], ids=["model", "dictionaries"])
-def world(request):
+
+ALL = (OnModel, OnDictionaries, pytest.param(OnLiveProcess, marks=pytest.mark.host))
+PINNABLE = (OnModel, OnDictionaries)
+"""Where a page can be pinned: a live process shows no pins, so none keeps a page there."""
+
+
+def kind(make):
+    """Return the name of a kind of world."""
+    return make.__name__.removeprefix("On")
+
+
+@pytest.fixture
+def build():
+    """Build worlds; they are closed at the end."""
+    built = []
+
+    def make_world(make, semantics):
+        built.append(make(semantics, TAGS) if make is OnLiveProcess else make(semantics))
+        return built[-1]
+
+    yield make_world
+    for world in built:
+        world.close()
+
+
+@pytest.fixture(params=ALL, ids=kind)
+def world(request, build):
     """A small world behind the ports, as Linux 6.12 has it."""
-    return request.param(kernel.LINUX_6_12)
+    return build(request.param, kernel.LINUX_6_12)
 
 
-@pytest.fixture(
-    params=[(w, s) for w in (OnModel, OnDictionaries) for s in SEMANTICS],
-    ids=lambda param: f"{param[0].__name__}-{param[1]}",
-)
-def any_world(request):
+@pytest.fixture(params=PINNABLE, ids=kind)
+def pinnable(request, build):
+    """The same, where pages can be pinned."""
+    return build(request.param, kernel.LINUX_6_12)
+
+
+@pytest.fixture(params=SEMANTICS)
+def semantics(request):
+    """Each of the four semantics."""
+    return getattr(kernel, request.param)
+
+
+@pytest.fixture(params=ALL, ids=kind)
+def any_world(request, build, semantics):
     """The small world, and each of the four semantics."""
-    make, name = request.param
-    semantics = getattr(kernel, name)
-    return make(semantics), semantics
+    return build(request.param, semantics), semantics
 
 
 def addresses(world, *numbers):
     """Return the addresses of pages by number."""
     return np.array([world.start + n * PAGE for n in numbers], dtype=np.uint64)
+
+
+def above_all(world):
+    """Return the number of the last page of user space, where nothing is."""
+    return ((1 << 47) - world.start) // PAGE - 1
 
 
 def pages_of(world, *numbers):
@@ -155,7 +200,7 @@ def test_user_memory_is_written_as_far_as_it_goes(world):
 
 def test_an_area_is_found_from_below(world):
     """The first area that ends above is found; `contains` tells whether it is really there."""
-    where = addresses(world, 0, 5, 6, 7, 1 << 20)
+    where = addresses(world, 0, 5, 6, 7, above_all(world))
     area = world.space.find_vma(where)
 
     assert area[0] == area[1] != area[2] == area[3]
@@ -185,6 +230,7 @@ def test_frames_tell_about_pages(world):
     assert world.frames.on_lru(pages).all()
     assert not world.frames.is_locked(pages).any()
     world.share()
+    pages = pages_of(world, 0, 1)
     assert world.frames.mapcount(pages).tolist() == [2, 2]
     assert world.frames.processes(pages).tolist() == [2, 2]
 
@@ -201,8 +247,9 @@ def test_a_page_is_isolated_once(world):
     world.frames.putback(pages[:1])
 
 
-def test_pages_migrate_with_mappings_and_contents(world):
+def test_pages_migrate_with_mappings_and_contents(pinnable):
     """On 0 the address maps the new page, which is on the LRU; -EAGAIN leaves all as it was."""
+    world = pinnable
     world.pin(1)
     pages = pages_of(world, 0, 1)
     assert world.frames.isolate(pages).all()
@@ -215,6 +262,19 @@ def test_pages_migrate_with_mappings_and_contents(world):
     assert rc.tolist() == [0, -11]
     assert pages_of(world, 0, 1).tolist() == [new[0], pages[1]]
     assert world.frames.node(pages_of(world, 0, 1)).tolist() == [1, 0]
+    assert world.frames.on_lru(pages_of(world, 0, 1)).all()
+    assert world.contents() == list(TAGS)
+
+
+def test_pages_that_nothing_holds_migrate(world):
+    """On 0 the address is on the node of the new page, on the LRU, with what was in it."""
+    pages = pages_of(world, 0, 1)
+    assert world.frames.isolate(pages).all()
+    new = world.frames.allocate(pages, np.array([1, 1], np.int32), exact=True)
+
+    assert world.frames.node(new).tolist() == [1, 1]
+    assert world.frames.migrate(pages, new, force=False).tolist() == [0, 0]
+    assert world.frames.node(pages_of(world, 0, 1, 2)).tolist() == [1, 1, 0]
     assert world.frames.on_lru(pages_of(world, 0, 1)).all()
     assert world.contents() == list(TAGS)
 
@@ -237,7 +297,7 @@ def test_tasks_are_found_by_pid(world):
 
     assert world.tasks.address_space(caller) is not None
     assert world.tasks.find(caller) == caller
-    assert world.tasks.find(9999) is None
+    assert world.tasks.find(NOBODY) is None
     assert world.tasks.address_space(world.tasks.find(world.kernel_thread)) is None
     assert set(world.tasks.online()) == set(world.tasks.with_memory()) == {0, 1}
     assert set(world.tasks.cpuset_mems(caller)) == {0, 1}
@@ -246,24 +306,24 @@ def test_tasks_are_found_by_pid(world):
 # -- the kernel's functions over it -------------------------------------------------------------
 
 
-def test_do_pages_stat_runs_on_both(any_world):
+def test_do_pages_stat_runs_on_all(any_world):
     """A page, the zero page, an untouched one, a hole, above all: as the decision table says."""
     world, semantics = any_world
     hole = zero = -ENOENT if semantics.name.endswith(("code, 2006", "2.6.18")) else -EFAULT
 
     found = do_pages_stat(
-        world.space, world.frames, addresses(world, 0, 4, 5, 6, 1 << 20), semantics
+        world.space, world.frames, addresses(world, 0, 4, 5, 6, above_all(world)), semantics
     )
 
     assert found.tolist() == [0, zero, -ENOENT, hole, -EFAULT]
 
 
 @pytest.mark.parametrize("name", ["DOCUMENTED_2006", "PATCH_2006", "LINUX_2_6_18"])
-@pytest.mark.parametrize("make", [OnModel, OnDictionaries])
-def test_do_move_pages_runs_on_both(make, name):
+@pytest.mark.parametrize("make", PINNABLE)
+def test_do_move_pages_runs_on_all(make, name, build):
     """[pinned, ok, ok, ok again, untouched] to 1: return value, statuses, places and contents."""
     semantics = getattr(kernel, name)
-    world = make(semantics)
+    world = build(make, semantics)
     world.pin(0)
     pm = PageToNode(addresses(world, 0, 1, 2, 1, 5), np.ones(5, dtype=np.int32))
 
@@ -286,7 +346,7 @@ def call(world, semantics, numbers, nodes, *, flags=MOVE, pid=0, readable=None):
     return move_pages(pid, len(where), pages, to, status, flags), list(stored)
 
 
-def test_the_call_of_today_runs_on_both(world):
+def test_the_call_of_today_runs_on_all(world):
     """do_pages_move: [ok, untouched, zero, hole, ok, ok again] in batches, stored as it goes."""
     ret, status = call(world, kernel.LINUX_6_12, [0, 5, 4, 6, 1, 1], [1] * 6)
 
@@ -295,14 +355,14 @@ def test_the_call_of_today_runs_on_both(world):
     assert world.contents() == list(TAGS)
 
 
-def test_the_call_of_today_stops_at_a_failing_batch_on_both(world):
+def test_the_call_of_today_stops_at_a_failing_batch_on_all(pinnable):
     """A pinned page: no status of its batch, and what was not tried is counted."""
-    world.pin(0)
+    pinnable.pin(0)
 
-    assert call(world, kernel.LINUX_6_12, [0, 6, 1], [1, 1, 1]) == (2, [U, -EFAULT, U])
+    assert call(pinnable, kernel.LINUX_6_12, [0, 6, 1], [1, 1, 1]) == (2, [U, -EFAULT, U])
 
 
-def test_a_full_node_stops_the_call_of_today_on_both(world):
+def test_a_full_node_stops_the_call_of_today_on_all(world):
     """-ENOMEM, with no status of the batch, and the pages as they were."""
     world.fill(1)
 
@@ -310,17 +370,17 @@ def test_a_full_node_stops_the_call_of_today_on_both(world):
     assert world.frames.on_lru(pages_of(world, 0, 1)).all()
 
 
-def test_arguments_are_checked_on_both(any_world):
+def test_arguments_are_checked_on_all(any_world):
     """Flags, pid, kernel thread, an array that ends: each answers its errno on every world."""
     world, semantics = any_world
 
     assert call(world, semantics, [0], [1], flags=1)[0] == -EINVAL
-    assert call(world, semantics, [0], [1], pid=9999)[0] == -ESRCH
+    assert call(world, semantics, [0], [1], pid=NOBODY)[0] == -ESRCH
     assert call(world, semantics, [0], [1], pid=world.kernel_thread)[0] == -EINVAL
     assert call(world, semantics, [0, 1], None, readable=1) == (-EFAULT, [U, U])
 
 
-def test_a_shared_page_is_refused_on_both(any_world):
+def test_a_shared_page_is_refused_on_all(any_world):
     """MOVE leaves a page alone that a fork shares; MOVE_ALL takes it for both."""
     world, semantics = any_world
     world.share()
