@@ -8,25 +8,29 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lab bench lint docs coverage
+.PHONY: help setup demo demo-lab test lab bench lint docs coverage
 # Two stamps at once would be two pips in one environment.
 .NOTPARALLEL:
 
 help:
 	@echo "movepages: see where the pages of a process are on a NUMA machine, and move them"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; \
 		do printf '  make %-10s%s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/lint.stamp ## get what the targets below need: packages, QEMU, a kernel
 	@$(BIN)/python lab/run setup || { [ $$? = 126 ] && \
 		echo "setup: the lab tier is left out (see the line above); the rest is ready"; }
 
-demo: $(VENV)/core.stamp ## move the memory of a live process around four NUMA nodes
-	@tools/demo
+demo: $(VENV)/core.stamp ## move the memory of a live process around four emulated NUMA nodes
+	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/test.stamp ## run all tests: unit, on this machine's kernel, and in the lab
-	@$(BIN)/python tools/tiers.py unit host lab
+demo-lab: $(VENV)/core.stamp ## the same on four nodes of a real kernel, in a virtual machine
+	@$(BIN)/python lab/run setup
+	@$(BIN)/python lab/run --topology 4node -- python examples/demo.py --real
+
+test: $(VENV)/test.stamp ## run all tests: unit, on this machine's kernel, emulated, in the lab
+	@$(BIN)/python tools/tiers.py unit host emulator lab
 
 lab: $(VENV)/test.stamp ## run the tests that need a machine with several nodes, in the lab
 	@MOVEPAGES_REQUIRE=lab $(BIN)/python tools/tiers.py lab
@@ -45,7 +49,7 @@ docs: $(VENV)/docs.stamp ## build the documentation into build/docs, warnings be
 	@echo "docs: build/docs/index.html"
 
 coverage: $(VENV)/test.stamp ## run the unit tier and report which branches it misses
-	$(BIN)/coverage run -m pytest -q -m "not host and not lab and not labhost"
+	$(BIN)/coverage run -m pytest -q -m "not host and not emulator and not lab and not labhost"
 	$(BIN)/coverage report
 
 # A stamp says that the packages of its group (`core`: of none) are those of pyproject.toml.

@@ -2,9 +2,10 @@
 
     tools/tiers.py [--lab PATH] TIER...
 
-    unit   needs nothing but Python
-    host   needs a Linux kernel that answers move_pages(2): this machine's own
-    lab    needs QEMU: boots Linux with several nodes, once per topology, and tests in there
+    unit      needs nothing but Python
+    host      needs a Linux kernel that answers move_pages(2): this machine's own
+    emulator  needs seccomp user notification: runs programs on nodes that are not there
+    lab       needs QEMU: boots Linux with several nodes, once per topology, and tests in there
 
 A tier that cannot run here is left out, with the reason; MOVEPAGES_REQUIRE=host,lab makes that a
 failure. The last line counts the tests of all tiers. Exit code: 0, 1 if anything failed, 2 usage.
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Command = Sequence[str | Path]
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTEST = (sys.executable, "-m", "pytest", "-q")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-rs")
 GUEST_JUNIT = "/tmp/junit.xml"  # noqa: S108  the guest's own /tmp, of this boot alone
 
 LAB_CANNOT_RUN = 126
@@ -116,6 +117,15 @@ def host_unable(_lab: Path) -> str:
     return f"move_pages(2) does not answer here: {os.strerror(ctypes.get_errno())}"
 
 
+def emulator_unable(_lab: Path) -> str:
+    """Return why system calls of a program cannot be answered here: containers may forbid it."""
+    if sys.platform != "linux":
+        return f"{sys.platform} is not Linux"
+    from movepages.emulator.check import notification_problem
+
+    return notification_problem()
+
+
 def lab_unable(lab: Path) -> str:
     """Get what the lab needs; return why it cannot run here. Raises CalledProcessError."""
     said = ""
@@ -131,12 +141,14 @@ def lab_unable(lab: Path) -> str:
     raise subprocess.CalledProcessError(setup.returncode, command)
 
 
+UNIT = "not host and not emulator and not lab and not labhost"
 _OWN_TOPOLOGY = " or ".join(MARKER_OF_TOPOLOGY.values())
 TIERS = {
     tier.name: tier
     for tier in (
-        Tier("unit", 240, (Run("not host and not lab and not labhost"),), always_able),
-        Tier("host", 60, (Run("host and not lab and not labhost"),), host_unable),
+        Tier("unit", 240, (Run(UNIT),), always_able),
+        Tier("host", 60, (Run("host and not emulator and not lab and not labhost"),), host_unable),
+        Tier("emulator", 240, (Run("emulator and not lab and not labhost"),), emulator_unable),
         Tier(
             "lab",
             300,
@@ -263,16 +275,16 @@ def read_junit(path: Path) -> Counts:
 
 def summary(outcomes: list[Outcome], required: set[str]) -> str:
     """Return the closing table, and the total as the last line."""
-    lines = ["", f"{'tier':<6}{'result':<10}{'seconds':>8}{'goal':>6}  tests"]
+    lines = ["", f"{'tier':<9}{'result':<10}{'seconds':>8}{'goal':>6}  tests"]
     for outcome in outcomes:
         tier = outcome.tier
         if outcome.left_out:
             must = " (MOVEPAGES_REQUIRE demands it)" if tier.name in required else ""
-            lines.append(f"{tier.name:<6}left out  {'-':>8}{'-':>6}  {outcome.left_out}{must}")
+            lines.append(f"{tier.name:<9}left out  {'-':>8}{'-':>6}  {outcome.left_out}{must}")
             continue
         result = "FAILED" if outcome.counts.failed else "passed"
         lines.append(
-            f"{tier.name:<6}{result:<10}{outcome.seconds:>8.1f}{tier.goal_seconds:>6}"
+            f"{tier.name:<9}{result:<10}{outcome.seconds:>8.1f}{tier.goal_seconds:>6}"
             f"  {outcome.counts}"
         )
     total = sum((outcome.counts for outcome in outcomes), Counts())

@@ -31,6 +31,7 @@ class BareWorld:
             raise TopologyError("no node has memory")
         self.options = options
         self.attached = {}
+        self.notice = ""
 
     def mounts(self):
         """Return what the options say."""
@@ -55,6 +56,9 @@ class BareWorld:
     def report(self):
         """Return what was noted."""
         return self.attached
+
+    def close(self):
+        """Have nothing to remove."""
 
 
 def become_nobody():

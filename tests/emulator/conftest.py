@@ -147,13 +147,13 @@ def listen():
 
     def counted(program):
         launch = fork_task(make_calls)
-        prepared = launch.prepare(program)
+        listener = launch.install(program)
         launch.start()
         seen = Counter()
-        while (notification := prepared.listener.receive()) is not None:
+        while (notification := listener.receive()) is not None:
             seen[notification.nr] += 1
-            prepared.listener.let_through(notification.id)
-        prepared.listener.close()
+            listener.let_through(notification.id)
+        listener.close()
         assert os.waitstatus_to_exitcode(os.waitpid(launch.pid, 0)[1]) == 0
         return seen
 

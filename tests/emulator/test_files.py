@@ -414,11 +414,11 @@ def under_the_filter():
         launch = fork_task(told)
         os.close(writing)
         numbers = call_numbers(MACHINE)
-        prepared = launch.prepare(build_filter(MACHINE, Precision.LAZY, Opens.ALL), mounts)
-        assert not prepared.not_mounted
+        assert not launch.mount(mounts)
+        listener = launch.install(build_filter(MACHINE, Precision.LAZY, Opens.ALL))
         launch.start()
-        tally = Supervisor(prepared.listener, files.handlers(), numbers).serve()
-        prepared.listener.close()
+        tally = Supervisor(listener, files.handlers(), numbers).serve()
+        listener.close()
         _, status = os.waitpid(launch.pid, 0)
         with os.fdopen(reading, "rb") as file:
             said = file.read()

@@ -155,6 +155,15 @@ def test_front_killed(start):
     assert "was killed, so it is ended as well" in said
 
 
+def test_front_killed_with_nobody_to_tell(start):
+    """The tree ends although standard error leads nowhere any more."""
+    program = start(*BARE, "--", *python("print('ready', flush=True)", WAIT))
+    assert program.says() == "ready"
+    program.process.stderr.close()
+    program.process.kill()
+    assert program.gone()
+
+
 @pytest.mark.parametrize("doing", [WAIT, f"{FOREVER} os.close(os.open('/dev/null', 0))"])
 def test_program_killed(start, doing):
     """Killed at rest or in the middle of calls, the program leaves nothing behind."""

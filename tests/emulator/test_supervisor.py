@@ -42,10 +42,10 @@ def serve():
         launch = fork_task(told)
         pids.append(launch.pid)
         os.close(into)
-        prepared = launch.prepare(FILTER)
+        listener = launch.install(FILTER)
         launch.start()
-        tally = Supervisor(prepared.listener, handlers, NUMBERS).serve()
-        prepared.listener.close()
+        tally = Supervisor(listener, handlers, NUMBERS).serve()
+        listener.close()
         data = os.read(out, 1 << 16)
         os.close(out)
         return list(struct.unpack(f"{len(data) // 8}q", data)), tally

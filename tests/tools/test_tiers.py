@@ -155,7 +155,7 @@ def test_run_that_takes_too_long_is_ended(launcher, monkeypatch):
 @pytest.mark.usefixtures("lean_pytest")
 def test_collect_names_the_files():
     """Collection finds this file by the tests it holds, each file once."""
-    code, files = tiers.collect("not host and not lab and not labhost")
+    code, files = tiers.collect(tiers.UNIT)
     assert code == 0
     assert files.count("tests/tools/test_tiers.py") == 1
 
@@ -169,9 +169,18 @@ def test_collect_finds_nothing():
 def test_every_test_is_in_one_tier_only():
     """The expressions of the tiers divide the suite: no test runs twice, none is forgotten."""
     runs = [run for tier in tiers.TIERS.values() for run in tier.runs]
-    marks = ["host", "labhost", "lab", *tiers.MARKER_OF_TOPOLOGY.values()]
-    kinds = [[], ["host"], ["labhost"], ["host", "labhost"], ["lab"], ["host", "lab"]]
-    for chosen in [*kinds, *(["lab", mark] for mark in marks[3:])]:
+    marks = ["host", "emulator", "labhost", "lab", *tiers.MARKER_OF_TOPOLOGY.values()]
+    kinds = [
+        [],
+        ["host"],
+        ["emulator"],
+        ["host", "emulator"],
+        ["labhost"],
+        ["host", "labhost"],
+        ["lab"],
+        ["host", "lab"],
+    ]
+    for chosen in [*kinds, *(["lab", mark] for mark in marks[4:])]:
         facts = {mark: mark in chosen for mark in marks}
         # Marker expressions are Python's boolean ones.
         selected = [run for run in runs if eval(run.markers, {}, facts)]  # noqa: S307

@@ -14,6 +14,7 @@ from movepages.errors import TopologyError, UnsupportedError
 
 if TYPE_CHECKING:
     from movepages.emulator.filter import Precision
+    from movepages.emulator.machine import EmulatedMachine
     from movepages.emulator.run import World
     from movepages.kernel.semantics import Semantics
     from movepages.topology import Topology
@@ -95,7 +96,7 @@ def run(
     if not command:
         raise click.UsageError("give a command to run, or --check")
     topology = _topology(machine or str(nodes or _DEFAULT_NODES))
-    return _emulate(command, topology, **options)
+    return _emulate(command, topology, declared=machine is not None, **options)
 
 
 def _check() -> ExitCode:
@@ -137,6 +138,7 @@ def _emulate(
     command: tuple[str, ...],
     topology: Topology,
     *,
+    declared: bool,
     semantics: str,
     precision: str | None,
     pin: bool,
@@ -155,13 +157,20 @@ def _emulate(
     settings = Settings(
         precision=known, files=Files(files), pin=pin, report=report, verbose=verbose
     )
-    code = run(Program.of(command), lambda: _world(topology, semantics, known), settings)
+
+    def world() -> World:
+        made = _world(topology, semantics, known)
+        if not declared and not verbose:  # nobody has asked for the CPUs that are missing
+            made.notice = ""
+        return made
+
+    code = run(Program.of(command), world, settings)
     if code < 0:
         end_like(-code)
     return code
 
 
-def _world(topology: Topology, semantics: str, precision: Precision) -> World:
+def _world(topology: Topology, semantics: str, precision: Precision) -> EmulatedMachine:
     from movepages.emulator.machine import EmulatedMachine
     from movepages.kernel import semantics as known
 

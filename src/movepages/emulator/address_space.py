@@ -71,7 +71,7 @@ class LiveAddressSpace:
     machine: EmulatedMachine
     task: LiveTask
     mm: Mm
-    touches: Callable[[LiveTask, Handles], Iterator[tuple[Touch, Handles]]]
+    touches: Callable[[LiveTask, Handles, int], Iterator[tuple[Touch, Handles]]]
     """Who touched pages first."""
     _areas: list[LiveArea] = field(default_factory=list)
 
@@ -155,6 +155,23 @@ class LiveAddressSpace:
         for area in looking.areas(start, end):
             if not area.flags & (VmFlag.IO | VmFlag.PFNMAP):
                 looking.folios(max(start, area.start), min(end, area.end))
+
+    def fault_in(self, address: int) -> bool:
+        """Read a byte, so that its page is there; tell whether the process may read it.
+
+        By way of /proc/PID/mem: process_vm_readv(2) pins the page, and the kernel gives a process
+        its own copy of a shared page before it is pinned (gup_must_unshare). That file does not ask
+        for protections, so they are looked at here.
+        """
+        vma = self.mm.areas.covering(address)
+        if vma is None or not vma.flags & VmaFlag.READABLE:
+            return False
+        try:
+            with (self.machine.processes.proc / str(self.mm.pid) / "mem").open("rb", 0) as memory:
+                memory.seek(address)
+                return len(memory.read(1)) == 1
+        except OSError:  # nothing behind it, such as beyond the end of a file
+            return False
 
     def area_at(self, page: int) -> LiveArea | None:
         """Return the area that a page lies in."""
@@ -331,7 +348,7 @@ class LiveAddressSpace:
         unique, first = np.unique(heads, return_index=True)
         for order, part in runs(orders[first]):
             folios, touched = unique[part], pages[first][part]
-            for touch, which in self.touches(self.task, touched):
+            for touch, which in self.touches(self.task, touched, order):
                 nodes = place(
                     touch,
                     thing,

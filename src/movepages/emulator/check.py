@@ -78,14 +78,13 @@ def notification_problem() -> str:
     os.close(into)
     try:
         machine = os.uname().machine
-        prepared = launch.prepare(build_filter(machine, Precision.LAZY, Files.NONE))
+        listener = launch.install(build_filter(machine, Precision.LAZY, Files.NONE))
         launch.start()
         handlers = dict.fromkeys(CALLS, lambda _: Value(_ANSWER))
-        Supervisor(prepared.listener, handlers, call_numbers(machine)).serve()
-        prepared.listener.close()
+        Supervisor(listener, handlers, call_numbers(machine)).serve()
+        listener.close()
         unanswered = os.read(out, 4096).decode()
     except MovePagesError as error:
-        launch.abandon()
         return str(error)
     finally:
         os.close(out)

@@ -236,7 +236,8 @@ def _place(tid: int, file: ProcFile, own: _Own | None) -> str:
     process = file.process if own is None or file.process is not None else own.inner_tgid
     thread = file.thread if own is None or file.thread is not None else own.inner_tid
     task = f"/task/{thread}" if file.of_thread else ""
-    return f"/proc/{tid}/root/proc/{process}{task}/{file.name}"
+    its_root = f"/proc/{tid}/root"
+    return f"{its_root}/proc/{process}{task}/{file.name}"
 
 
 def _read(path: str) -> bytes:

@@ -126,10 +126,9 @@ class Reports:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, 2)
             return
-        # Said first: when the tree has ended, so does the thread that serves it, and this process.
-        _say(f"the process that ran {shlex.quote(program)} was killed, so it is ended as well")
+        # Said first: when the tree has ended, so does the one who serves it, and this process.
+        say(f"the process that ran {shlex.quote(program)} was killed, so it is ended as well")
         tree.end_descendants()
-        os._exit(1)
 
     def _send(self, **event: Any) -> None:
         try:
@@ -189,7 +188,7 @@ class Front:
                 os.waitpid(self._supervisor, 0)
                 self._give_up(report["problem"])
             case "broken":  # the program has ended well, and its exit code stands
-                _say(f"the emulator failed at the end: {report['problem']}")
+                say(f"the emulator failed at the end: {report['problem']}")
 
     def _stop(self) -> None:
         """Stop, as the program has; whoever lets this process go on means the program."""
@@ -251,9 +250,14 @@ def _were(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"movepages: {sentence}\n")
-    sys.stderr.flush()
+def say(*sentences: str) -> None:
+    """Tell the user, on standard error, if there is still somebody to read it."""
+    try:
+        for sentence in sentences:
+            sys.stderr.write(f"movepages: {sentence}\n")
+        sys.stderr.flush()
+    except OSError:  # a closed pipe or terminal must not keep us from what is to be done
+        return
 
 
 def end_like(number: int) -> None:

@@ -22,7 +22,6 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,17 +37,11 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 _PACKET_BYTES = 1 << 18
 _GO = b"go"
+_WELL = b"well"
+"""What the child answers; a sentence behind it says what is not quite so."""
 _LISTENER = b"listener"
 # Python ignores these two, and what is ignored stays so in the program.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A child that stands under the filter. `not_mounted` says why nothing is mounted, or ""."""
-
-    listener: Listener
-    not_mounted: str
 
 
 class Launch:
@@ -59,25 +52,21 @@ class Launch:
         self.pid = pid
         self._channel = channel
 
-    def prepare(self, program: Filter, mounts: Iterable[tuple[Path, Path]] = ()) -> Prepared:
-        """Have the child bind each source over its target, and install the filter.
+    def mount(self, mounts: Iterable[tuple[Path, Path]]) -> str:
+        """Have the child bind each source over its target, for itself and its children.
 
-        Until `start`, nobody else may be under the filter. Raises UnsupportedError.
+        Return "", or a sentence that says why nothing is mounted. Raises UnsupportedError.
         """
-        wanted = {"mounts": [[str(source), str(target)] for source, target in mounts]}
-        try:
-            self._channel.send(json.dumps(wanted).encode())
-            self._channel.send(program.program)
-            answer = json.loads(self._receive())
-            if problem := answer["problem"]:
-                raise UnsupportedError(problem)
-            _, (fd,), _, _ = socket.recv_fds(self._channel, len(_LISTENER), 1)
-        except (OSError, EOFError, ValueError) as error:
+        wanted = [[str(source), str(target)] for source, target in mounts]
+        return self._ask(json.dumps(wanted).encode())
+
+    def install(self, program: Filter) -> Listener:
+        """Have the child install the filter; return the listener. Raises UnsupportedError."""
+        if problem := self._ask(program.program):
             self.abandon()
-            raise UnsupportedError(
-                "the process that was to become the program has ended; start it again"
-            ) from error
-        return Prepared(Listener(fd), answer["not_mounted"])
+            raise UnsupportedError(problem)
+        _, (fd,), _, _ = socket.recv_fds(self._channel, len(_LISTENER), 1)
+        return Listener(fd)
 
     def start(self) -> None:
         """Let the child go on; from now on its calls must be answered."""
@@ -85,14 +74,21 @@ class Launch:
         self._channel.close()
 
     def abandon(self) -> None:
-        """End a child that has not been started."""
+        """End a child that has not been started; it is left to be awaited."""
         self._channel.close()
 
-    def _receive(self) -> bytes:
-        packet = self._channel.recv(_PACKET_BYTES)
-        if not packet:
-            raise EOFError
-        return packet
+    def _ask(self, packet: bytes) -> str:
+        try:
+            self._channel.send(packet)
+            answer = self._channel.recv(_PACKET_BYTES)
+        except OSError:
+            answer = b""
+        if not answer:
+            self.abandon()
+            raise UnsupportedError(
+                "the process that was to become the program has ended; start it again"
+            )
+        return answer.removeprefix(_WELL).decode()
 
 
 def fork_task(body: Callable[[], object], mask: Iterable[Any] | None = None) -> Launch:
@@ -116,10 +112,10 @@ def _child(
     code = NOT_EXECUTABLE
     try:
         gc.disable()
-        _stand_under_the_filter(channel)
+        started = _prepare(channel) and channel.recv(len(_GO)) == _GO
         gc.enable()
-        if channel.recv(len(_GO)) == _GO:
-            channel.close()
+        channel.close()
+        if started:
             if mask is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             body()
@@ -131,26 +127,30 @@ def _child(
         os._exit(code)
 
 
-def _stand_under_the_filter(channel: socket.socket) -> None:
-    wanted = channel.recv(_PACKET_BYTES)
-    program = channel.recv(_PACKET_BYTES)
-    if not wanted or not program:
-        os._exit(0)  # abandoned
-    not_mounted = mount_privately(json.loads(wanted)["mounts"])
+def _prepare(channel: socket.socket) -> bool:
+    """Do as the parent asks, first mount and then install; tell whether to go on."""
+    request = channel.recv(_PACKET_BYTES)
+    if request.startswith(b"["):
+        channel.send(_WELL + mount_privately(json.loads(request)).encode())
+        request = channel.recv(_PACKET_BYTES)
+    return bool(request) and _stand_under(Filter(request), channel)
+
+
+def _stand_under(program: Filter, channel: socket.socket) -> bool:
     # Once the filter stands, every call that it notifies of waits for the supervisor, who waits for
     # the listener. So what is to be sent is made ready before: the number will be the lowest free.
     number = os.dup(channel.fileno())
     os.close(number)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", number))]
-    ready = json.dumps({"problem": "", "not_mounted": not_mounted}).encode()
     try:
-        listener = install(Filter(program))
+        listener = install(program)
     except MovePagesError as error:
-        channel.send(json.dumps({"problem": str(error)}).encode())
-        os._exit(NOT_EXECUTABLE)
-    channel.send(ready)
+        channel.send(str(error).encode())
+        return False
+    channel.send(_WELL)
     channel.sendmsg([_LISTENER], rights)
     os.close(listener)  # or the calls would wait for ever when the supervisor is gone
+    return True
 
 
 def mount_privately(mounts: Sequence[Sequence[str]]) -> str:

@@ -8,10 +8,11 @@ has decided already, and then changed.
 
 from __future__ import annotations
 
-import os
+import resource
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     Pages = NDArray[np.int64]
 
-_RING_PAGES, _USER_RING_PAGES = 512, 64
+_RING_PAGES, _USER_RING_PAGES = 512, 128
 """Of the log of faults, for each CPU: a page has room for a hundred faults."""
 _ALL_PAGES = 0, 1 << 35
 """Of user space, 47 bits of addresses."""
@@ -83,14 +84,14 @@ class EmulatedMachine:
         """Pages that KSM has merged, by page frame."""
         self.touchers: Touchers = Assumed(self._on_cpu)
         self.processes = Processes(self.objects, proc, self)
-        self.capacity = Capacity(self.topology, page_size_bytes, self._reclaim)
+        self.capacity = Capacity(self.topology, page_size_bytes, self.reclaim)
         self._zonelists = build_zonelists(self.topology)
         self._weights = {node.id: node.weight or 1 for node in self.topology}
         self.frames = LiveFrames(self.objects, self.processes, self.capacity, self._zonelists)
         self.page_facts = find_reader(page_size_bytes, proc.parent)
         self.losses: Counter[str] = Counter()
         self._recorder: FaultRecorder | None = None
-        self._directory = Path()
+        self._directory: Path | None = None
         self._mounted = False
 
     # -- what the one who runs the program asks -----------------------------------------------
@@ -100,6 +101,8 @@ class EmulatedMachine:
         handlers = NumaCalls(self).handlers()
         if self.precision is not Precision.LAZY:
             handlers |= MapChanges(self).handlers()
+        if self._directory is None:
+            return handlers
         files = Files(
             LiveFileSource(self),
             self._directory,
@@ -123,19 +126,26 @@ class EmulatedMachine:
             self.touchers = Logged(self._recorder, self._on_cpu, self.processes.known)
 
     def report(self) -> dict[str, Any]:
-        """Return what happened: pages moved, pages by node, and where precision was lost."""
+        """Return what happened, where precision was lost, and what the emulator itself holds.
+
+        Pages moved and pages by node; descriptors that are open, and the most memory ever used.
+        """
+        self.reclaim()
         used = {node: int(self.capacity.used[node]) for node in self.topology.online}
         return {
             "pages_moved": self.frames.moved,
             "pages_by_node": used,
             "losses": {**self.losses, **self.touchers.report()},
+            "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
         }
 
     def close(self) -> None:
         """Remove the generated files, and end the log of faults."""
         if self._recorder is not None:
             self._recorder.__exit__(None, None, None)
-        shutil.rmtree(self._directory)
+        if self._directory is not None:
+            shutil.rmtree(self._directory)
 
     # -- where things are ---------------------------------------------------------------------
 
@@ -153,9 +163,10 @@ class EmulatedMachine:
     def policed(self, mm: Mm, area: LiveArea, page: int) -> tuple[PageObject, int]:
         """Return what the policy of a page of an area belongs to, and which page of that it is.
 
-        Shared memory has its own, whoever maps it; else it is the area's.
+        A file in memory has its own, whoever maps it and how (shmem_set_policy); else it is the
+        area's.
         """
-        if area.file is not None and area.shared and not area.page_cache:
+        if area.file is not None and not area.page_cache and not area.order:
             return area.file, page - area.start + area.file_page
         return mm.anonymous, page
 
@@ -219,12 +230,15 @@ class EmulatedMachine:
         task.mm.limbo.add(frames[frames != 0], pages.nodes(placed)[frames != 0])
         pages.forget(start, end)
 
-    def _reclaim(self) -> None:
+    def reclaim(self) -> None:
         """Release the pages of processes that are gone, and of memory that only they had mapped."""
         for thing in self.processes.prune():
             self.capacity.release(thing.pages.forget(*_ALL_PAGES))
             self.objects.drop(thing)
-        mapped = {file_key(vma) for mm in self.processes.mms() for vma in mm.areas.above(0)}
+        mapped = set()
+        for mm in self.processes.mms():
+            with suppress(PermissionError):  # a process that was named, and is not the caller's
+                mapped |= {file_key(vma) for vma in mm.areas.above(0)}
         for file in self.objects.drop_vanished(mapped):
             self.capacity.release(file.pages.forget(*_ALL_PAGES))
 
@@ -239,6 +253,7 @@ class EmulatedMachine:
 def _open_recorder(pid: int) -> FaultRecorder:
     """Log the faults of a task and its children, with what a user may lock for it."""
     cpus = read_host_cpus()
-    if os.geteuid() == 0:
+    try:
         return FaultRecorder(open_fault_log(pid, cpus, _RING_PAGES, exclude_kernel=False))
-    return FaultRecorder(open_fault_log(pid, cpus, _USER_RING_PAGES, exclude_kernel=True))
+    except PermissionError:  # a user, be it as root of a user namespace
+        return FaultRecorder(open_fault_log(pid, cpus, _USER_RING_PAGES, exclude_kernel=True))

@@ -11,12 +11,9 @@ from movepages.abi import MAX_NUMNODES, Errno, Mode
 from movepages.emulator.address_space import LiveAddressSpace
 from movepages.kernel.mempolicy import HOME_MODES, next_node
 from movepages.kernel.migrate_nodes import Binding, do_mbind, do_migrate_pages
-from movepages.linux.process_memory import read_memory
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from movepages.abi import MoveFlag
     from movepages.emulator.address_space import LiveArea
     from movepages.emulator.machine import EmulatedMachine
@@ -65,8 +62,9 @@ class LivePolicies:
 
     def node_at(self, address: int) -> int:
         """Return the node of the page at a mapped address, which is faulted in, or an errno."""
-        read_memory(self.task.tid, address, 1)
         space = self._space()
+        if not space.fault_in(address):
+            return -Errno.EFAULT
         where = np.array([address], dtype=np.uint64)
         folio = space.follow_page(space.find_vma(where), where)
         if folio[0] < 0:
@@ -89,8 +87,8 @@ class LivePolicies:
         self.machine.before_map_change(space, *span)
 
         def set_policy() -> int:
-            for thing, first, last in self._pieces(space, *span):
-                thing.policies.set(first, last, policy)
+            for area in space.areas(*span):
+                self._set_policy(area, max(span[0], area.start), min(span[1], area.end), policy)
             return 0
 
         binding = Binding(policy, nodes, flags, self.task.policy)
@@ -101,14 +99,17 @@ class LivePolicies:
         """Set the home node of the policies of a range in bytes.
 
         -ENOENT if there is none, -EOPNOTSUPP at one that has no home; those before keep theirs.
+        What counts is what the areas have, also where a file in memory has another policy since.
         """
         space, errno = self._space(), -Errno.ENOENT
-        self.machine.before_map_change(space, self._page(start), self._page(end))
-        for thing, first, last in self._pieces(space, self._page(start), self._page(end)):
-            for at, until, policy in thing.policies.within(first, last):
+        span = self._page(start), self._page(end)
+        self.machine.before_map_change(space, *span)
+        for area in space.areas(*span):
+            first, last = max(span[0], area.start), min(span[1], area.end)
+            for at, until, policy in space.mm.anonymous.policies.within(first, last):
                 if policy.mode not in HOME_MODES:
                     return -Errno.EOPNOTSUPP
-                thing.policies.set(at, until, replace(policy, home_node=node))
+                self._set_policy(area, at, until, replace(policy, home_node=node))
                 errno = 0
         return errno
 
@@ -123,13 +124,22 @@ class LivePolicies:
         new = NodeSet(new & self.machine.topology.with_memory)
         return do_migrate_pages(self.machine.frames, space, old, new, flags, at)
 
-    def _pieces(
-        self, space: LiveAddressSpace, start: int, end: int
-    ) -> Iterator[tuple[PageObject, int, int]]:
-        """Go through a range by what its policies belong to: the object, and pages of it."""
-        for area in space.areas(start, end):
-            thing, first = self._policed(area, max(start, area.start))
-            yield thing, first, first + min(end, area.end) - max(start, area.start)
+    def _set_policy(self, area: LiveArea, start: int, end: int, policy: MemPolicy | None) -> None:
+        """Set the policy of a part of an area, and of the file in memory there (mbind_range).
+
+        Where the area has that policy already, the file keeps the one that it has got elsewhere.
+        """
+        mm = self.task.mm
+        assert mm is not None  # noqa: S101 - whoever makes a call has memory
+        thing, number = self._policed(area, start)
+        page = start
+        while thing is not mm.anonymous and page < end:
+            known, until = mm.anonymous.policies.at(page, end)
+            if known != policy:
+                at = number + page - start
+                thing.policies.set(at, at + until - page, policy)
+            page = until
+        mm.anonymous.policies.set(start, end, policy)
 
     def _policed(self, area: LiveArea, page: int) -> tuple[PageObject, int]:
         mm = self.task.mm

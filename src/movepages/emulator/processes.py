@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from movepages.kernel.mempolicy import MemPolicy
 
 _STAT_BYTES = 1024
+_DISCOVERIES_BETWEEN_RECLAIMS = 32
 _ZOMBIE_STATES = frozenset("ZX")
 
 
@@ -149,6 +150,10 @@ class Look(Protocol):
         """Return which thread has made a task, as far as that is known."""
         ...
 
+    def reclaim(self) -> None:
+        """Let go of what belonged to tasks that have ended."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class Processes:
@@ -160,6 +165,7 @@ class Processes:
     first: int = 0
     """The program's first process."""
     _tasks: dict[int, LiveTask] = field(default_factory=dict)
+    _discovered: int = 0
 
     def task(self, tid: int) -> LiveTask:
         """Return a task as it is now. Raises NoSuchProcessError."""
@@ -222,6 +228,9 @@ class Processes:
             return  # it has ended since it was listed
 
     def _discover(self, tid: int) -> LiveTask:
+        self._discovered += 1
+        if self._discovered % _DISCOVERIES_BETWEEN_RECLAIMS == 0:
+            self.look.reclaim()
         directory = self.proc / str(tid)
         try:
             stat_file = os.open(directory / "stat", os.O_RDONLY | os.O_CLOEXEC)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import traceback
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from movepages.emulator import front, tree
-from movepages.emulator.filter import Files, Precision, build_filter, call_numbers
+from movepages.emulator.filter import Files, Precision, build_filter, call_numbers, watched_calls
 from movepages.emulator.front import BLOCKED
 from movepages.emulator.launch import execute, fork_task
 from movepages.emulator.supervisor import Supervisor
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from movepages.emulator.launch import Launch, Prepared
+    from movepages.emulator.launch import Launch
     from movepages.emulator.replies import Handler
     from movepages.emulator.supervisor import Tally
 
@@ -47,12 +46,17 @@ _GRACE_SECONDS = 0.2
 class World(Protocol):
     """The machine that the program is to see."""
 
+    @property
+    def notice(self) -> str:
+        """What the user should know of the machine before the program starts, or ""."""
+        ...
+
     def mounts(self) -> list[tuple[Path, Path]]:
         """Return what is to be mounted where: (source, target)."""
         ...
 
     def handlers(self) -> Mapping[str, Handler]:
-        """Return who answers which call, by the name of the call."""
+        """Return who answers which call, by the name of the call; asked once it is attached."""
         ...
 
     def attach(self, pid: int, *, mounted: bool) -> None:
@@ -63,6 +67,10 @@ class World(Protocol):
         """Return what happened, once all tasks are gone."""
         ...
 
+    def close(self) -> None:
+        """Remove what was generated."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -70,8 +78,6 @@ class Settings:
 
     precision: Precision = Precision.EXACT
     files: Files = Files.ALL
-    also: tuple[str, ...] = ()
-    """Further calls to be told of."""
     pin: bool = False
     """Keep supervisor and program on one CPU, where a call costs a fifth."""
     report: Path | None = None
@@ -146,25 +152,39 @@ def _supervise(
     launch = fork_task(program.body, mask)
     front.let_go_of_streams()
     world = make_world()
+    try:
+        _serve(launch, program, world, settings, reports)
+    finally:
+        world.close()
+
+
+def _serve(
+    launch: Launch, program: Program, world: World, settings: Settings, reports: front.Reports
+) -> None:
     machine = os.uname().machine
-    prepared = launch.prepare(
-        build_filter(machine, settings.precision, settings.files, settings.also), world.mounts()
+    not_mounted = launch.mount(world.mounts())
+    world.attach(launch.pid, mounted=not not_mounted)
+    handlers = world.handlers()
+    listener = launch.install(
+        build_filter(machine, settings.precision, settings.files, _also(handlers, settings.files))
     )
-    world.attach(launch.pid, mounted=not prepared.not_mounted)
-    supervisor = Supervisor(prepared.listener, world.handlers(), call_numbers(machine))
-    if settings.verbose:
-        _say_how(settings, prepared)
+    supervisor = Supervisor(listener, handlers, call_numbers(machine))
+    _say_how(world.notice, not_mounted, settings)
     reaper = threading.Thread(target=_reap, args=(launch.pid, reports))
     threading.Thread(target=reports.watch_front, args=(program.name,), daemon=True).start()
-    _start(launch, reaper)
+    reaper.start()
+    launch.start()
     tally = supervisor.serve()
     reaper.join()
     _tell(world, tally, settings)
 
 
-def _start(launch: Launch, reaper: threading.Thread) -> None:
-    reaper.start()
-    launch.start()
+def _also(handlers: Mapping[str, Handler], files: Files) -> list[str]:
+    """Return calls about files beyond opens that are answered, as where nothing is mounted."""
+    if files is Files.NONE:
+        return []
+    usual = watched_calls(Precision.EXACT, Files.ALL)
+    return [call for call in handlers if call not in usual]
 
 
 def _reap(program: int, reports: front.Reports) -> None:
@@ -191,13 +211,13 @@ def _reap(program: int, reports: front.Reports) -> None:
             signal.sigwaitinfo({signal.SIGCHLD})
 
 
-def _say_how(settings: Settings, prepared: Prepared) -> None:
-    mounted = prepared.not_mounted or "/sys shows the emulated nodes"
-    pinned = ", on one CPU with the supervisor" if settings.pin else ""
-    sys.stderr.write(
-        f"movepages: precision {settings.precision}, files {settings.files}{pinned}; {mounted}\n"
-    )
-    sys.stderr.flush()
+def _say_how(notice: str, not_mounted: str, settings: Settings) -> None:
+    if notice:
+        front.say(notice)
+    if settings.verbose:
+        mounted = not_mounted or "/sys shows the emulated nodes"
+        pinned = ", on one CPU with the supervisor" if settings.pin else ""
+        front.say(f"precision {settings.precision}, files {settings.files}{pinned}; {mounted}")
 
 
 def _tell(world: World, tally: Tally, settings: Settings) -> None:
@@ -207,5 +227,4 @@ def _tell(world: World, tally: Tally, settings: Settings) -> None:
     if tally.first_defect is not None:
         if os.environ.get("MOVEPAGES_DEBUG") == "1":
             traceback.print_exception(tally.first_defect)
-        sys.stderr.write(f"movepages: {tally.complaint()}\n")
-    sys.stderr.flush()
+        front.say(tally.complaint())

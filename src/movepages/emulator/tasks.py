@@ -53,6 +53,8 @@ class LiveTaskTable:
         target = self._task(pid)
         if target.tgid == self.caller.tgid:
             return True
+        if not self._shows_itself(pid):
+            return False
         own = read_status(self.caller.tid)
         if _has(own, Capability.SYS_PTRACE):
             return True
@@ -81,6 +83,16 @@ class LiveTaskTable:
 
     def _task(self, pid: int) -> LiveTask:
         return self.caller if pid == self.caller.tid else self.machine.processes.task(pid)
+
+    def _shows_itself(self, pid: int) -> bool:
+        """What a security module of the host hides from the supervisor, nobody may look at."""
+        try:
+            (self.machine.processes.proc / str(pid) / "ns/user").readlink()
+        except PermissionError:
+            return False
+        except (FileNotFoundError, ProcessLookupError):  # it is about to be gone
+            return True
+        return True
 
     def _is_dumpable(self, pid: int, status: Status) -> bool:
         """The files in /proc of what is not dumpable belong to root (task_dump_owner)."""

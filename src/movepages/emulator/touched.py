@@ -25,16 +25,20 @@ if TYPE_CHECKING:
 
     Pages = NDArray[np.int64]
     Touches = Iterator[tuple[Touch, Pages]]
+    LastFaults = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]
 
 
 class Touchers(Protocol):
     """Says who touched pages."""
 
-    def all_of(self, task: LiveTask, pages: Pages) -> Touches:
-        """Go through the touchers of pages of a task: each, and which pages, as indices."""
+    def all_of(self, task: LiveTask, pages: Pages, order: int) -> Touches:
+        """Go through the touchers of folios of a task: each, and which folios, as indices.
+
+        `pages` has a page of each folio, and each folio has 2**order pages.
+        """
         ...
 
-    def certain(self, task: LiveTask, pages: Pages) -> Touches:
+    def certain(self, task: LiveTask, pages: Pages, order: int) -> Touches:
         """Go through those that are known for certain by now."""
         ...
 
@@ -57,8 +61,9 @@ class Assumed:
 
     on_cpu: Callable[[int], Surroundings]
 
-    def all_of(self, task: LiveTask, pages: Pages) -> Touches:
-        """All pages were touched by the task itself."""
+    def all_of(self, task: LiveTask, pages: Pages, order: int) -> Touches:
+        """All were touched by the task itself."""
+        del order
         yield Touch(task, self.on_cpu(task.stat().cpu)), np.arange(len(pages))
 
     certain = all_of
@@ -90,15 +95,15 @@ class Logged:
     task_of: Callable[[int], LiveTask]
     _creators: dict[int, int] = field(default_factory=dict)
 
-    def all_of(self, task: LiveTask, pages: Pages) -> Touches:
+    def all_of(self, task: LiveTask, pages: Pages, order: int) -> Touches:
         """Go through the touchers that are logged, then those of the other pages."""
-        unknown = yield from self._logged(task, pages)
+        unknown = yield from self._logged(task, pages, order)
         if len(unknown):
             yield Touch(task, self.on_cpu(task.stat().cpu)), unknown
 
-    def certain(self, task: LiveTask, pages: Pages) -> Touches:
+    def certain(self, task: LiveTask, pages: Pages, order: int) -> Touches:
         """Go through the touchers that are logged."""
-        yield from self._logged(task, pages)
+        yield from self._logged(task, pages, order)
 
     def touched(self, task: LiveTask, pages: Pages) -> NDArray[np.bool_]:
         """Tell which pages the process has faulted on."""
@@ -116,9 +121,11 @@ class Logged:
         lost = self.recorder.lost
         return {"page faults that were not logged": lost} if lost else {}
 
-    def _logged(self, task: LiveTask, pages: Pages) -> Generator[tuple[Touch, Pages], None, Pages]:
+    def _logged(
+        self, task: LiveTask, pages: Pages, order: int
+    ) -> Generator[tuple[Touch, Pages], None, Pages]:
         """Go through the logged touchers; return the pages that have none."""
-        tid, cpu, known = self.recorder.who_faulted(task.tgid, pages.astype(np.uint64))
+        tid, cpu, known = self._last_faults(task.tgid, pages, order)
         who = (tid.astype(np.int64) << 32 | cpu)[known]
         positions = np.flatnonzero(known)
         for one in np.unique(who).tolist():
@@ -128,3 +135,13 @@ class Logged:
                 toucher = task
             yield Touch(toucher, self.on_cpu(one & 0xFFFF_FFFF)), positions[who == one]
         return np.flatnonzero(~known)
+
+    def _last_faults(self, pid: int, pages: Pages, order: int) -> LastFaults:
+        """Return who faulted each folio last, by whichever of its pages: tid, CPU, known."""
+        if not order:
+            return self.recorder.who_faulted(pid, pages.astype(np.uint64))
+        size = 1 << order
+        all_pages = (pages & -size)[:, None] + np.arange(size)
+        tid, cpu, known = self.recorder.who_faulted(pid, all_pages.ravel().astype(np.uint64))
+        one = np.argmax(known.reshape(-1, size), axis=1) + np.arange(len(pages)) * size
+        return tid[one], cpu[one], known[one]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from movepages.abi.limits import ULONG_MAX
 from movepages.abi.procmap import VmaFlag
 from movepages.linux.process_memory import read_into, write_memory
 
@@ -32,7 +33,7 @@ class LiveUserMemory:
         done = 0
         while done < count:
             piece = np.empty(min(count - done, _READ_BYTES // size), dtype=dtype)
-            found = read_into(self.task.tid, pointer + done * size, piece) // size
+            found = read_into(self.task.tid, pointer + done * size & ULONG_MAX, piece) // size
             pieces.append(piece[:found])
             done += found
             if found < len(piece):
@@ -42,7 +43,7 @@ class LiveUserMemory:
     def write(self, pointer: int, values: NDArray[Any]) -> int:
         """Write elements from a pointer on; return how many could be written."""
         data = np.ascontiguousarray(values)
-        return write_memory(self.task.tid, pointer, data) // data.itemsize
+        return write_memory(self.task.tid, pointer & ULONG_MAX, data) // data.itemsize
 
     def writable(self, pointer: int, dtype: DTypeLike, count: int) -> int:
         """Return how many elements from a pointer on can be written, at most `count`."""
