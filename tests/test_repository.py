@@ -14,7 +14,7 @@ import movepages
 
 ROOT = Path(__file__).resolve().parent.parent
 
-TARGETS = ("setup", "demo", "test", "lab", "bench", "lint", "docs")
+TARGETS = ("setup", "demo", "test", "lab", "soak", "bench", "lint", "docs")
 MODULE_LINES = 600
 
 # A path in somebody's home, or in a folder for checkouts, from the root on.

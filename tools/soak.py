@@ -1,0 +1,90 @@
+"""Run what takes too long for every test run; say what each part found.
+
+    tools/soak.py [oracle] [programs] [emulator]
+
+    oracle     20,000 and more random calls: the model against the page-at-a-time oracle
+    programs   20,000 random programs: the model against Linux 6.12, live in the lab
+    emulator   30,000 calls of 8 processes with 4 threads each, with forks, execs and signals
+
+All by default. Exit code: 0, 1 if anything differed or failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFORMANCE = ROOT / "tests" / "conformance"
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PYTEST = (sys.executable, "-m", "pytest", "-q")
+GUEST_FILE = "/tmp/programs.json"  # noqa: S108 - the guest's own, of this boot alone
+PROGRAMS = 20_000
+LAB_SECONDS = 3600
+USAGE = 2
+
+
+def soak_oracle() -> bool:
+    """Compare model and oracle."""
+    return _pytest("tests/kernel/test_random_calls.py", timeout_seconds=1800)
+
+
+def soak_emulator() -> bool:
+    """Let a storm of calls loose on the emulator."""
+    return _pytest("tests/emulator/test_soak.py", timeout_seconds=1800)
+
+
+def soak_programs() -> bool:
+    """Run programs in the lab, then on the model, and compare their answers."""
+    with tempfile.TemporaryDirectory() as directory:
+        answers = Path(directory) / "programs.json"
+        record = ("python", CONFORMANCE / "record.py", "programs", GUEST_FILE, "0", str(PROGRAMS))
+        command = (
+            *(ROOT / "lab" / "run", "--topology", "4node", "--timeout", str(LAB_SECONDS)),
+            *("--fetch", f"{GUEST_FILE}={answers}", "--", *record),
+        )
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            return False
+        replay = (sys.executable, CONFORMANCE / "replay.py", answers)
+        return not subprocess.run(replay, cwd=ROOT, check=False).returncode
+
+
+def _pytest(path: str, *, timeout_seconds: int) -> bool:
+    environment = {**os.environ, "MOVEPAGES_SOAK": "1"}
+    command = (*PYTEST, "-o", f"timeout={timeout_seconds}", path)
+    return not subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+
+PARTS: dict[str, Callable[[], bool]] = {
+    "oracle": soak_oracle,
+    "programs": soak_programs,
+    "emulator": soak_emulator,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the parts that the arguments name; return the exit code."""
+    if unknown := set(arguments) - set(PARTS):
+        sys.stderr.write(f"no such part: {', '.join(sorted(unknown))}\n{__doc__}")
+        return USAGE
+    failed = []
+    for name in arguments or PARTS:
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        if not PARTS[name]():
+            failed.append(name)
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+    print(f"soak: {'failed: ' + ', '.join(failed) if failed else 'passed'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
