@@ -68,6 +68,7 @@ class Measure(Enum):
     SPEEDUP = "times_faster_than_peer"
     EXTRA = "extra_us"
     OWN = "own_ms"
+    PER_PAGE = "own_ns_per_page"
     COUNT = "count"
 
 
@@ -76,6 +77,7 @@ class Row:
     """One line of the results: a timing, or a count of something, held against a bar.
 
     `bar` is in the unit of the measure; None where there is none, and the row is for comparison.
+    `pages` is how many the work was on.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Row:
     bar: float | None = None
     peer_name: str = ""
     peer: Timing | None = None
+    pages: int = 1
 
     @property
     def value(self) -> float:
@@ -93,6 +96,8 @@ class Row:
         ours_s = self.ours.median_s
         if self.measure is Measure.OWN:
             return ours_s * 1e3
+        if self.measure is Measure.PER_PAGE:
+            return ours_s / self.pages * 1e9
         if self.peer is None:
             raise ValueError(f"{self.name}: {self.measure.value} needs a peer")
         if self.measure is Measure.RATIO:
@@ -129,6 +134,26 @@ def cpu_time(work: Callable[[], object], calls: int = 1) -> Sample:
         return (time.thread_time_ns() - start) / calls / 1e9
 
     return sample
+
+
+def both_clocks(work: Callable[[], object], prepare: Callable[[], object]) -> tuple[Sample, Sample]:
+    """Return two ways to time the same runs of some work, to be compared in this order.
+
+    The first prepares and then does it, for the CPU time; the second tells what the wall clock said
+    of the same run. Neither times the preparation.
+    """
+    wall_s = 0.0
+    timed = cpu_time(work)
+
+    def cpu() -> float:
+        nonlocal wall_s
+        prepare()
+        start = time.perf_counter()
+        took_s = timed()
+        wall_s = time.perf_counter() - start
+        return took_s
+
+    return cpu, lambda: wall_s
 
 
 def calls_a_sample(work: Callable[[], object]) -> int:

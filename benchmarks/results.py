@@ -21,7 +21,8 @@ _WRITTEN = {
     Measure.RATIO: "{:.3f} x",
     Measure.SPEEDUP: "{:.2f} x faster",
     Measure.EXTRA: "{:+.2f} us",
-    Measure.OWN: "{:.0f} ms",
+    Measure.OWN: "{:.4g} ms",
+    Measure.PER_PAGE: "{:.1f} ns/page",
     Measure.COUNT: "{:.0f}",
 }
 
@@ -88,6 +89,8 @@ def _fields(row: Row) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": row.name}
     if not isinstance(row.ours, int):
         fields |= _times("ours", row.ours)
+    if row.measure is Measure.PER_PAGE:
+        fields["pages"] = row.pages
     if row.peer is not None:
         fields |= {"peer": row.peer_name, **_times("peer", row.peer)}
     return fields | {

@@ -14,7 +14,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import calls
+import emulated
 import locating
+import model
 import results
 import show
 from harness import Benchmark, LeftOut, LeftOutError, Row
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for; print the results."""
-    benchmarks = [*calls.benchmarks(), *locating.benchmarks(), *show.benchmarks()]
+    benchmarks = [
+        *calls.benchmarks(),
+        *locating.benchmarks(),
+        *show.benchmarks(),
+        *model.benchmarks(),
+        *emulated.benchmarks(),
+    ]
     options = _parser(benchmarks).parse_args(arguments)
     chosen = [each for each in benchmarks if options.only in each.name]
     if not chosen:

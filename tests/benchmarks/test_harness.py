@@ -43,6 +43,18 @@ def test_sample_is_the_time_of_one_call(calls):
 
 
 @pytest.mark.usefixtures("clock")
+def test_both_clocks_time_the_same_run(monkeypatch):
+    """The wall clock is read around the work, not around its preparation, and once a run."""
+    wall = itertools.count(0.0, 2.0)
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: next(wall))
+    done = []
+    cpu, said = harness.both_clocks(lambda: done.append("work"), lambda: done.append("prepare"))
+    assert (cpu(), said()) == (0.005, 2.0)
+    assert said() == 2.0
+    assert done == ["prepare", "work"]
+
+
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("least_s", "calls"), [(0.05, 10), (0.005, 1), (0.001, 1)])
 def test_short_work_is_repeated(monkeypatch, least_s, calls):
     """Work of 5 ms is done until a sample is long enough, and at least once."""
@@ -112,6 +124,11 @@ def test_value_of_a_measure(measure, ours_s, peer_s, value):
     """Each measure is computed from the medians, in the unit of its name."""
     row = Row("x", timing(ours_s), measure, peer=None if peer_s is None else timing(peer_s))
     assert row.value == pytest.approx(value)
+
+
+def test_cost_of_a_page():
+    """A call of 4 pages that takes 100 ns takes 25 ns a page."""
+    assert Row("x", timing(100e-9), Measure.PER_PAGE, pages=4).value == pytest.approx(25)
 
 
 def test_a_count_is_its_own_value():

@@ -15,6 +15,7 @@ ROWS = [
     Row("locate", Timing(50e-6, 49e-6, 51e-6, 7), Measure.SPEEDUP, 4.0, "plain", C),
     Row("raw", Timing(102e-6, 99e-6, 103e-6, 7), Measure.RATIO, None, "C", C),
     Row("start-up", Timing(0.1, 0.09, 0.11, 7), Measure.OWN, 150),
+    Row("move", Timing(0.2, 0.19, 0.21, 7), Measure.PER_PAGE, 250, pages=1_000_000),
     Row("reads", 2, Measure.COUNT, 1),
 ]
 LEFT_OUT = [LeftOut("hugetlb", "needs root")]
@@ -48,6 +49,7 @@ def test_table_has_a_line_for_each_row():
         ["2.00", "x", "faster", ">=", "4.00", "x", "faster", "MISSED"],
         ["1.020", "x"],
         ["100", "ms", "<=", "150", "ms", "met"],
+        ["200.0", "ns/page", "<=", "250.0", "ns/page", "met"],
         ["2", "<=", "1", "MISSED"],
     ]
     name, ours, peer, *_ = re.split(" {2,}", lines[0])
@@ -59,7 +61,7 @@ def test_table_has_a_line_for_each_row():
 def test_summary_names_what_is_missed_and_left_out():
     """A bar that is missed and a benchmark that did not run are named, the latter with why."""
     assert results.summary(ROWS, LEFT_OUT).splitlines() == [
-        "2 of 4 bars met",
+        "3 of 5 bars met",
         "missed: locate",
         "missed: reads",
         "left out: hugetlb: needs root",
@@ -93,5 +95,6 @@ def test_json_has_the_units_in_its_names():
         "met": False,
     }
     assert document["rows"][2]["met"] is None
+    assert document["rows"][-2]["pages"] == 1_000_000
     assert document["left_out"] == [{"name": "hugetlb", "reason": "needs root"}]
     assert set(document["machine"]) == {"architecture", "cpus", "kernel", "python"}

@@ -1,6 +1,6 @@
 """Page frames: struct page as a structure of arrays, indexed by page frame number.
 
-43 bytes a frame. A folio of several frames (THP, hugetlb) is naturally aligned; all its frames
+40 bytes a frame. A folio of several frames (THP, hugetlb) is naturally aligned; all its frames
 carry its order, and what counts for the folio (mapcount, references, flags, mapping) stands at its
 head. `slot` is the page-table slot that maps the frame, right as long as exactly one does: it saves
 the reverse-mapping walk for pages that nobody shares.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.kernel.positions import distinct
+from movepages.kernel.positions import as_run, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -148,8 +148,9 @@ class Frames:
 
     def put(self, heads: Pfns) -> None:
         """Drop a reference of each folio; free those that had their last one (put_page)."""
-        left = self.references[heads] - 1
-        self.references[heads] = left
+        at = as_run(heads)
+        left = self.references[at] - 1
+        self.references[at] = left
         unused = left == 0
         if unused.all():
             self.free_unused(heads)
@@ -158,8 +159,8 @@ class Frames:
 
     def free_unused(self, heads: Pfns) -> None:
         """Free folios without a reference: hugetlb pages go back to their pool."""
-        pooled = self.has(heads, PageFlag.HUGETLB)
-        if pooled.any():
+        if self.had_large:
+            pooled = self.has(heads, PageFlag.HUGETLB)
             self.free_hugetlb(heads[pooled])
             heads = heads[~pooled]
         self.release(heads)
@@ -177,7 +178,7 @@ class Frames:
 
     def _give_back(self, frames: Pfns) -> None:
         self.reset(frames)
-        nodes = self.node[frames]
+        nodes = self.node[as_run(frames)]
         there = distinct(nodes)
         for node in there:
             mine = frames if len(there) == 1 else frames[nodes == node]
@@ -185,29 +186,30 @@ class Frames:
 
     def reset(self, frames: Pfns) -> None:
         """Forget all about some frames but their order."""
+        at = as_run(frames)
         for array in (self.flags, self.mapcount, self.references, self.mapping, self.index):
-            array[frames] = 0
-        self.content[frames] = 0
-        self.slot[frames] = NO_SLOT
+            array[at] = 0
+        self.content[at] = 0
+        self.slot[at] = NO_SLOT
         if self.data is not None:
-            self.data[frames] = 0
+            self.data[at] = 0
 
     def has(self, pfns: Pfns, flag: PageFlag) -> NDArray[np.bool_]:
         """Tell which frames have a flag."""
-        having: NDArray[np.bool_] = (self.flags[pfns] & np.uint32(flag)) != 0
+        having: NDArray[np.bool_] = (self.flags[as_run(pfns)] & np.uint32(flag)) != 0
         return having
 
     def set(self, pfns: Pfns, flag: PageFlag) -> None:
         """Set a flag of frames."""
-        self.flags[pfns] |= np.uint32(flag)
+        self.flags[as_run(pfns)] |= np.uint32(flag)
 
     def clear(self, pfns: Pfns, flag: PageFlag) -> None:
         """Clear a flag of frames."""
-        self.flags[pfns] &= ~np.uint32(flag)
+        self.flags[as_run(pfns)] &= ~np.uint32(flag)
 
     def copy(self, old: Pfns, new: Pfns, order: int) -> None:
         """Copy the contents of folios."""
-        source, target = self.members(old, order), self.members(new, order)
+        source, target = as_run(self.members(old, order)), as_run(self.members(new, order))
         self.content[target] = self.content[source]
         if self.data is not None:
             self.data[target] = self.data[source]

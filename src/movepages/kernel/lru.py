@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from movepages.kernel.frames import PageFlag
-from movepages.kernel.positions import first_of_each
+from movepages.kernel.positions import all_differ, as_run, first_of_each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,14 +80,15 @@ class Lru:
         frames = self._frames
         isolated = frames.has(folios, PageFlag.LRU)
         taken = folios if isolated.all() else folios[isolated]
-        first = first_of_each(taken)
-        if len(first) < len(taken):
+        if not all_differ(taken):
+            first = first_of_each(taken)
             again = np.ones(len(taken), dtype=np.bool_)
             again[first] = False
             isolated[np.flatnonzero(isolated)[again]] = False
             taken = taken[first]
-        frames.flags[taken] ^= np.uint32(PageFlag.LRU | PageFlag.ISOLATED)
-        frames.references[taken] += 1
+        at = as_run(taken)
+        frames.flags[at] ^= np.uint32(PageFlag.LRU | PageFlag.ISOLATED)
+        frames.references[at] += 1
         return isolated
 
     def putback(self, folios: Folios) -> None:
@@ -132,8 +133,9 @@ class Lru:
             return
         if self._stamp + count > _STAMP_LIMIT:
             self._renumber()
-        self._frames.set(folios, PageFlag.LRU)
-        self._frames.lru_stamp[folios] = np.arange(self._stamp, self._stamp + count)
+        at = as_run(folios)
+        self._frames.flags[at] |= np.uint32(PageFlag.LRU)
+        self._frames.lru_stamp[at] = np.arange(self._stamp, self._stamp + count)
         self._stamp += count
 
     def _renumber(self) -> None:

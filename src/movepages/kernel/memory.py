@@ -20,7 +20,7 @@ from movepages.kernel.move_to_new_page import may_fail, move_to_new_pages
 from movepages.kernel.mpol_alloc import Preference, allocate_by
 from movepages.kernel.page_tables import PageTables, PteFlag
 from movepages.kernel.ports import LATER, NONE
-from movepages.kernel.positions import distinct
+from movepages.kernel.positions import as_run, distinct
 from movepages.kernel.rmap import ReverseMap
 from movepages.kernel.swap import Swap
 
@@ -120,11 +120,11 @@ class Memory:
 
     def node(self, pages: Handles) -> Nodes:
         """Return the node of each page."""
-        return self.frames.node[pages].astype(np.int32)
+        return self.frames.node[as_run(pages)].astype(np.int32)
 
     def mapcount(self, pages: Handles) -> Handles:
         """Return how many times each page is mapped."""
-        return self.frames.mapcount[pages].astype(np.int64)
+        return self.frames.mapcount[as_run(pages)].astype(np.int64)
 
     def processes(self, pages: Handles) -> Handles:
         """Return how many address spaces map each page."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from movepages.abi import Errno
 from movepages.kernel.ports import LATER, NONE
-from movepages.kernel.positions import Positions, first_of_each
+from movepages.kernel.positions import PART, Positions, all_differ, as_run, first_of_each, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     NewPage = Callable[[Handles, object], tuple[Handles, Handles]]
 
 PASSES = 10
-_AT_A_TIME = 1 << 14
-"""Pages that are moved together: their arrays stay in the cache."""
 _FORCED_AFTER_PASS = 2
 """From the fourth pass on (`pass > 2`) page locks and writeback are waited for."""
 
@@ -141,7 +139,7 @@ def unmap_and_move(
     rc = np.full(len(pages), -Errno.ENOMEM, dtype=np.int32)
     at = 0
     while at < len(pages):
-        new, slots = get_new_page(pages[at : at + _AT_A_TIME], private)
+        new, slots = get_new_page(pages[at : at + PART], private)
         decided = _leading(new != LATER)
         if stop_without_memory:
             decided = min(decided, _leading(new != NONE))
@@ -152,8 +150,10 @@ def unmap_and_move(
         rc[chosen] = _move_to(frames, pages[chosen], new[:decided], force)
         _store(frames, rc[chosen], new[:decided], slots[:decided], result)
         at += decided
-    final = (rc != 0) & (rc != -Errno.EAGAIN) & ((rc != -Errno.ENOMEM) | (not stop_without_memory))
-    frames.putback(pages[final])
+    if rc.any():
+        final = (rc != 0) & (rc != -Errno.EAGAIN)
+        final &= (rc != -Errno.ENOMEM) | (not stop_without_memory)
+        frames.putback(pages[final])
     return rc
 
 
@@ -173,11 +173,10 @@ def _move_to(frames: Frames, old: Handles, new: Handles, force: bool) -> Statuse
 
 def _store(frames: Frames, rc: Statuses, new: Handles, slots: Handles, result: Statuses) -> None:
     """Store the outcomes of pages in their result slots: the error, or the node of the new page."""
-    named = np.flatnonzero(slots != NONE)
-    outcome = rc[named].copy()
-    moved = outcome == 0
-    outcome[moved] = frames.node(new[named[moved]])
-    result[slots[named]] = outcome
+    outcome, moved = rc.copy(), np.flatnonzero(rc == 0)
+    outcome[as_run(moved)] = frames.node(new[as_run(moved)])
+    named = as_run(np.flatnonzero(slots != NONE))
+    result[as_run(slots[named])] = outcome[named]
 
 
 def _leading(chosen: NDArray[np.bool_]) -> int:
@@ -200,16 +199,23 @@ class PageToNode:
         self.node = node
         self.page = np.full(len(addr), NONE, dtype=np.int64)
         self.status = np.zeros(len(addr), dtype=np.int32)
-        self._first: tuple[Handles, Positions] | None = None
+        self._first: Handles | None = None
+        self._positions: Positions | None = None
 
     def first_entry(self, pages: Handles) -> Handles:
         """Return the first entry of each page: where new_page_node's search ends."""
-        if self._first is None:
-            known = np.flatnonzero(self.page != NONE)
-            first = known[first_of_each(self.page[known])]
-            self._first = first, Positions(self.page[first])
-        entries, positions = self._first
-        return entries[positions.of(pages)]
+        if self._positions is None:
+            self._positions = self._of_first_entries()
+        position = self._positions.of(pages)
+        return position if self._first is None else self._first[position]
+
+    def _of_first_entries(self) -> Positions:
+        """Make the search; `_first` is None where each entry has a page of its own."""
+        if NONE not in self.page and all_differ(self.page):
+            return Positions(self.page)
+        known = np.flatnonzero(self.page != NONE)
+        self._first = known[first_of_each(self.page[known])]
+        return Positions(self.page[self._first])
 
 
 def new_page_node(frames: Frames, *, exact: bool) -> NewPage:
@@ -239,10 +245,12 @@ def do_move_pages(
     queued = look_up_pages(space, frames, pm, semantics, migrate_all=migrate_all)
     if not len(queued):
         return semantics.nothing_queued(pm)
+    pagelist = pm.page[as_run(queued)]
+    del queued  # as long as the list, and no longer needed
     new_page = new_page_node(frames, exact=semantics.exact_target)
     rc = migrate_pages(
         frames,
-        pm.page[queued],
+        pagelist,
         new_page,
         pm,
         pm.status,
@@ -264,24 +272,25 @@ def look_up_pages(
     Each check is made on the entries that no earlier one has decided, in the kernel's order. Return
     the entries whose pages are isolated; their status stays 0 until the move stores another.
     """
-    entry = follow_pages(space, frames, pm.addr, pm.status, semantics)
-    page = entry.page
-    pm.page[entry.index] = page
-    node = frames.node(page)
-    there = node == pm.node[entry.index]
-    pm.status[entry.index[there]] = node[there]
-    index, page = entry.index[~there], page[~there]
+    queued = np.zeros(len(pm.addr), dtype=np.bool_)
+    for part in parts(len(pm.addr)):
+        addr, node, status = pm.addr[part], pm.node[part], pm.status[part]
+        entry = follow_pages(space, frames, addr, status, semantics)
+        index, page = entry.index, entry.page
+        pm.page[part][as_run(index)] = page
+        there = frames.node(page) == node[as_run(index)]
+        status[index[there]] = node[index[there]]
+        index, page = index[~there], page[~there]
 
-    if not migrate_all:
-        shared = semantics.is_shared(frames, page)
-        pm.status[index[shared]] = -Errno.EACCES
-        index, page = index[~shared], page[~shared]
+        if not migrate_all:
+            shared = semantics.is_shared(frames, page)
+            status[index[shared]] = -Errno.EACCES
+            index, page = index[~shared], page[~shared]
 
-    isolated = frames.isolate(page)
-    pm.status[index[~isolated]] = -Errno.EBUSY
-    pm.status[index[isolated]] = 0
-    queued: Handles = index[isolated]
-    return queued
+        isolated = frames.isolate(page)
+        status[index[~isolated]] = -Errno.EBUSY
+        queued[part][index[isolated]] = True
+    return np.flatnonzero(queued)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -306,23 +315,27 @@ def follow_pages(
     The steps that do_move_pages and do_pages_stat share: find_vma, follow_page, the zero page.
     """
     area = space.find_vma(addr)
-    inside = space.contains(area, addr)
-    valid = inside if semantics.vma_must_contain else area != NONE  # D2
-    status[~valid] = -Errno.EFAULT
-    index = np.flatnonzero(valid & inside)
-    if not semantics.vma_must_contain:
-        status[valid & ~inside] = -Errno.ENOENT
+    index = np.arange(len(addr))
+    outside = ~space.contains(area, addr)
+    if outside.any():
+        in_hole = -Errno.EFAULT if semantics.vma_must_contain else -Errno.ENOENT  # D2
+        status[outside] = np.where(area[outside] == NONE, -Errno.EFAULT, in_hole)
+        index, area, addr = index[~outside], area[~outside], addr[~outside]
     if to_move and semantics.tests_migratable:
-        migratable = space.migratable(area[index])
-        status[index[~migratable]] = -Errno.EFAULT
-        index = index[migratable]
-    page = space.follow_page(area[index], addr[index])
+        device = ~space.migratable(area)
+        if device.any():
+            status[index[device]] = -Errno.EFAULT
+            index, area, addr = index[~device], area[~device], addr[~device]
+    page = space.follow_page(area, addr)
     absent = page == NONE
-    status[index[absent]] = -Errno.ENOENT
-    index, page = index[~absent], page[~absent]
+    if absent.any():
+        status[index[absent]] = -Errno.ENOENT
+        index, page = index[~absent], page[~absent]
     zero = frames.is_zero_page(page)
-    status[index[zero]] = semantics.zero_page_status  # D1
-    return Followed(index[~zero], page[~zero])
+    if zero.any():
+        status[index[zero]] = semantics.zero_page_status  # D1
+        index, page = index[~zero], page[~zero]
+    return Followed(index, page)
 
 
 def do_pages_stat(
@@ -330,6 +343,7 @@ def do_pages_stat(
 ) -> Statuses:
     """Return the node of the page at each address, or why there is none (do_pages_stat)."""
     status = np.zeros(len(addr), dtype=np.int32)
-    found = follow_pages(space, frames, addr, status, semantics, to_move=False)
-    status[found.index] = frames.node(found.page)
+    for part in parts(len(addr)):
+        found = follow_pages(space, frames, addr[part], status[part], semantics, to_move=False)
+        status[part][as_run(found.index)] = frames.node(found.page)
     return status

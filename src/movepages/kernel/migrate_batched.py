@@ -21,7 +21,7 @@ import numpy as np
 from movepages.abi import UNWRITTEN, Errno
 from movepages.kernel.migrate import follow_pages, migrate_pages
 from movepages.kernel.ports import LATER, NONE
-from movepages.kernel.positions import Positions, first_of_each
+from movepages.kernel.positions import Positions, all_differ, as_run, parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,8 +151,9 @@ class _Walk:
         status = np.full(len(addr), _QUEUED, dtype=np.int32)
         page = np.full(len(addr), NONE, dtype=np.int64)
         found = follow_pages(self.space, self.frames, addr, status, self.semantics)
-        page[found.index] = found.page
-        there = self.frames.node(found.page) == node[found.index]
+        at = as_run(found.index)
+        page[at] = found.page
+        there = self.frames.node(found.page) == node[at]
         status[found.index[there]] = node[found.index[there]]
         if not self.migrate_all:
             index, pages = found.index[~there], found.page[~there]
@@ -168,12 +169,12 @@ class _Walk:
         mentions = np.flatnonzero(page != NONE)
         count = len(page)
         if self.open:
-            later = mentions[mentions > 0]
-            pending = later[~self.frames.on_lru(page[later])]
+            pending = mentions[~self.frames.on_lru(page[mentions])]
+            pending = pending[pending > 0]
             count = int(pending[0]) if len(pending) else count
             mentions = mentions[mentions < count]
-        pages = page[mentions]
-        if len(first_of_each(pages)) == len(pages):
+        pages = page[as_run(mentions)]
+        if all_differ(pages):
             return count
         _, which = np.unique(pages, return_inverse=True)
         first = np.full(len(pages), count)
@@ -192,12 +193,13 @@ class _Walk:
             self.open.pages.append(page)
             return
         if self.open:  # its entries are the first of the window from here on
-            before = np.concatenate(self.open.pages)
-            at = self.open.start
-            status = np.concatenate([np.full(len(before), _QUEUED, np.int32), status])
-            node = np.concatenate([np.full(len(before), self.open.node, np.int32), node])
-            page = np.concatenate([before, page])
-            self.open = None
+            batch, self.open = self.open, None
+            waiting = at - batch.start
+            at = batch.start
+            status = np.concatenate([np.full(waiting, _QUEUED, np.int32), status])
+            node = np.concatenate([np.full(waiting, batch.node, np.int32), node])
+            page = np.concatenate([*batch.pages, page])
+            batch.pages.clear()  # a long list is not to be there twice
         window = _Window(at, status, page, node)
         try:
             self._settle_closed(window)
@@ -210,8 +212,9 @@ class _Walk:
 
     def _settle_closed(self, window: _Window) -> None:
         doubtful = window.queued[: window.closed].copy()
-        sure = self.frames.surely_moves(window.page[: window.closed][doubtful])
-        doubtful[doubtful] = ~sure
+        for part in parts(window.closed):
+            queued = np.flatnonzero(doubtful[part])
+            doubtful[part][queued] = ~self.frames.surely_moves(window.page[part][queued])
         doubtful[self.arguments.storable(window.at, window.closed) :] = True
         doubts = np.flatnonzero(doubtful)
         done = 0
@@ -228,14 +231,15 @@ class _Walk:
 
     def _move_batches(self, window: _Window, low: int, high: int) -> None:
         """Move all batches of a part of a window at once: every page is sure to move."""
-        queued = low + np.flatnonzero(window.queued[low:high])
+        queued = as_run(low + np.flatnonzero(window.queued[low:high]))
         window.handed_over = high
         rc, outcome = self._migrate(window.page[queued], window.node[queued])
         window.status[queued] = outcome
         if rc == 0:
             self._store(window.at + low, window.status[low:high])
             return
-        failed = window.batch_start(int(queued[np.flatnonzero(outcome < 0)[0]]))
+        stayed = window.queued[low:high] & (window.status[low:high] < 0)
+        failed = window.batch_start(low + int(np.argmax(stayed)))
         self._store(window.at + low, window.status[low:failed])
         end = window.batch_end(failed)
         self._store_trigger(window, end)
@@ -262,6 +266,7 @@ class _Walk:
         if batch is None:
             return
         pages = np.concatenate(batch.pages)
+        batch.pages.clear()  # a long list is not to be there twice
         nodes = np.full(len(pages), batch.node, dtype=np.int32)
         rc, _ = self._migrate(pages, nodes)
         if rc:

@@ -15,7 +15,7 @@ import numpy as np
 from movepages.abi import Errno
 from movepages.kernel.frames import NO_MAPPING, PageFlag
 from movepages.kernel.mappings import Backing, File, KsmNode
-from movepages.kernel.positions import distinct
+from movepages.kernel.positions import as_run, distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def move_to_new_pages(memory: Memory, old: Handles, new: Handles, *, force: bool
     and the new one is untouched.
     """
     frames = memory.frames
-    unused = frames.references[old] == 1  # freed from under us: only our own reference is left
+    unused = frames.references[as_run(old)] == 1  # freed from under us: only our reference is left
     if not unused.any():
         return _unmap_and_move(memory, old, new, force=force)
     _drop_unused(memory, old[unused], new[unused])
@@ -66,8 +66,9 @@ def move_to_new_pages(memory: Memory, old: Handles, new: Handles, *, force: bool
 def may_fail(memory: Memory, pages: Handles) -> NDArray[np.bool_]:
     """Tell which isolated pages might not move at once, had they a new page."""
     frames = memory.frames
-    expected = 1 + frames.mapcount[pages] + held_by_store(memory, pages)
-    held: NDArray[np.bool_] = frames.references[pages] != expected
+    at = as_run(pages)
+    expected = 1 + frames.mapcount[at] + held_by_store(memory, pages)
+    held: NDArray[np.bool_] = frames.references[at] != expected
     held |= frames.has(pages, PageFlag.LOCKED | PageFlag.WRITEBACK)
     if frames.had_large:
         held |= frames.order[pages] > 0  # splits where memory is short
@@ -85,7 +86,7 @@ def may_fail(memory: Memory, pages: Handles) -> NDArray[np.bool_]:
 
 def held_by_store(memory: Memory, pages: Handles) -> Statuses:
     """Count the references that the page cache, the swap cache and buffers hold."""
-    flags = memory.frames.flags[pages]
+    flags = memory.frames.flags[as_run(pages)]
     held = np.zeros(len(pages), dtype=np.int32)
     if not (flags & _ANY_STORE).any():
         return held  # anonymous pages are in no store
@@ -146,7 +147,7 @@ def move_to_new_page(memory: Memory, old: Handles, new: Handles) -> Statuses:
             rc[chosen] = -Errno.EIO
         elif backing in _WRITTEN_BACK_FIRST:
             rc[chosen] = _write_out(memory, old[chosen], backing)
-    held = memory.frames.references[old] != 1 + held_by_store(memory, old)
+    held = memory.frames.references[as_run(old)] != 1 + held_by_store(memory, old)
     rc[(rc == 0) & held] = -Errno.EAGAIN
     if rc.any():
         old, new = old[rc == 0], new[rc == 0]
@@ -172,11 +173,12 @@ def _move_mapping(memory: Memory, old: Handles, new: Handles) -> None:
     """Put the new pages into the places of the old (migrate_page_move_mapping)."""
     frames = memory.frames
     held = held_by_store(memory, old)
-    frames.mapping[new] = frames.mapping[old]
-    frames.index[new] = frames.index[old]
+    source, target = as_run(old), as_run(new)
+    frames.mapping[target] = frames.mapping[source]
+    frames.index[target] = frames.index[source]
     if held.any():
-        frames.references[new] += held
-        frames.references[old] -= held
+        frames.references[target] += held
+        frames.references[source] -= held
     elif not frames.has(old, PageFlag.KSM).any():
         return
     for mapping_id, chosen in _by_mapping(memory, old):
@@ -206,17 +208,17 @@ def _copy(memory: Memory, old: Handles, new: Handles) -> None:
         orders = frames.order[old]
         for order in distinct(orders):
             frames.copy(old[orders == order], new[orders == order], order)
-    frames.flags[new] |= frames.flags[old] & _COPIED_BITS
-    hugetlb = frames.has(old, PageFlag.HUGETLB)
-    if hugetlb.any():
+        hugetlb = frames.has(old, PageFlag.HUGETLB)
         memory.pools.moved(old[hugetlb], new[hugetlb])
-    frames.flags[old] &= ~(_COPIED_BITS | np.uint32(PageFlag.ISOLATED))
-    frames.mapping[old] = NO_MAPPING
+    source = as_run(old)
+    frames.flags[as_run(new)] |= frames.flags[source] & _COPIED_BITS
+    frames.flags[source] &= ~(_COPIED_BITS | np.uint32(PageFlag.ISOLATED))
+    frames.mapping[source] = NO_MAPPING
 
 
 def _by_mapping(memory: Memory, pages: Handles) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """Go through the mappings of some pages, as (id, which pages)."""
-    of_page = memory.frames.mapping[pages]
+    of_page = memory.frames.mapping[as_run(pages)]
     if len(of_page) and (of_page == of_page[0]).all():
         if of_page[0] != NO_MAPPING:
             yield int(of_page[0]), np.ones(len(pages), dtype=np.bool_)

@@ -15,6 +15,7 @@ import numpy as np
 from movepages.kernel.frames import NO_MAPPING, NO_SLOT
 from movepages.kernel.mappings import KsmNode
 from movepages.kernel.page_tables import PteFlag, migration_entry
+from movepages.kernel.positions import as_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +53,12 @@ class ReverseMap:
     def walk(self, folios: Indices) -> Mapped:
         """Return all slots that map some folios, given by their heads (rmap_walk)."""
         frames = self._frames
-        slot = frames.slot[folios].astype(np.int64)
-        alone = (frames.mapcount[folios] == 1) & (slot != NO_SLOT)
+        at = as_run(folios)
+        slot = frames.slot[at].astype(np.int64)
+        alone = (frames.mapcount[at] == 1) & (slot != NO_SLOT)
         if frames.had_large:
-            alone &= frames.order[folios] == 0
-        if len(folios) and alone.all() and (self._tables.entry[slot] == folios).all():
+            alone &= frames.order[at] == 0
+        if len(folios) and alone.all() and (self._tables.entry[as_run(slot)] == folios).all():
             return Mapped(slot, np.arange(len(folios)), one_to_one=True)
         alone[alone] = self._tables.entry[slot[alone]] == folios[alone]
         quick = np.flatnonzero(alone)
@@ -97,14 +99,10 @@ class ReverseMap:
         """
         mapped = self.walk(folios)
         frames, tables = self._frames, self._tables
-        if mapped.one_to_one:
-            tables.entry[mapped.slot] = migration_entry(folios)
-            frames.references[folios] -= 1
-            frames.mapcount[folios] = 0
-            return mapped
-        tables.entry[mapped.slot] = migration_entry(tables.entry[mapped.slot].astype(np.int64))
-        frames.references[folios] -= frames.mapcount[folios]
-        frames.mapcount[folios] = 0
+        slot, at = as_run(mapped.slot), as_run(folios)
+        tables.entry[slot] = migration_entry(tables.entry[slot].astype(np.int64))
+        frames.references[at] -= frames.mapcount[at]
+        frames.mapcount[at] = 0
         return mapped
 
     def remove_migration_ptes(self, mapped: Mapped, old: Indices, new: Indices) -> None:
@@ -114,12 +112,14 @@ class ReverseMap:
         as the kernel makes them.
         """
         frames, tables = self._frames, self._tables
-        tables.flags[mapped.slot] &= ~np.uint8(PteFlag.YOUNG)
+        slot = as_run(mapped.slot)
+        tables.flags[slot] &= ~np.uint8(PteFlag.YOUNG)
         if mapped.one_to_one:
-            tables.entry[mapped.slot] = new
-            frames.mapcount[new] = 1
-            frames.references[new] += 1
-            frames.slot[new] = mapped.slot
+            at = as_run(new)
+            tables.entry[slot] = new
+            frames.mapcount[at] = 1
+            frames.references[at] += 1
+            frames.slot[at] = mapped.slot
             return
         entry = tables.entry[mapped.slot].astype(np.int64)
         pfns = (-3 - entry) // 2

@@ -16,6 +16,7 @@ from movepages.abi import MAX_NUMNODES, QUERY_CHUNK_PAGES, Capability, Errno, Mo
 from movepages.abi.limits import CONTROL_ENTRY_BYTES, ULONG_MAX
 from movepages.kernel.migrate import PageToNode, do_move_pages, do_pages_stat
 from movepages.kernel.migrate_batched import do_pages_move
+from movepages.kernel.positions import parts
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -189,7 +190,8 @@ class _ControlArray:
             found = do_pages_stat(self.space, frames, addr, semantics)
             return self._copy_out(status, found, 0)
         if crashes:
-            crashes.on_move(self.space, addr)
+            for part in parts(len(addr)):
+                crashes.on_move(self.space, addr[part])
         pm = PageToNode(addr, node)
         ret = do_move_pages(self.space, frames, pm, semantics, migrate_all=migrate_all)
         return ret if ret < 0 else self._copy_out(status, pm.status, ret)
