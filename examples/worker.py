@@ -30,6 +30,7 @@ class Worker:
         self.memory = mmap.mmap(
             -1, self.pages * PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         )
+        self.memory.madvise(mmap.MADV_NOHUGEPAGE)  # each page can be moved by itself
         self.rounds = 0
         self.errors = 0
         self.ended = False

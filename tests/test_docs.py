@@ -11,15 +11,23 @@ import tables
 from suite.model import MISSING
 
 from movepages import kernel
+from movepages.abi import CALLS
+from movepages.cli import emulate
+from movepages.emulator.filter import Precision
+from movepages.emulator.overlay import MAX_NODES
 from movepages.kernel import inject
 from movepages.kernel.semantics import ALL_SEMANTICS
+from movepages.topology import DECLARED_MEMORY_BYTES
+from movepages.units import format_size
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 SESSION = re.compile(r"^```pycon\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_SESSIONS = [name for name, text in TEXTS.items() if SESSION.search(text)]
-KERNEL, CONFORMANCE = TEXTS["kernel.md"], TEXTS["conformance.md"]
+KERNEL, CONFORMANCE, EMULATOR = (
+    TEXTS[name] for name in ("kernel.md", "conformance.md", "emulator.md")
+)
 
 
 def sessions(text):
@@ -98,11 +106,11 @@ def test_every_fault_is_in_the_table():
     assert faults - {"Fault"} == set(tables.FAULTS)
 
 
-@pytest.mark.parametrize("name", ["kernel.md", "conformance.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["kernel.md", "conformance.md", "emulator.md", "CONTRIBUTING.md"])
 def test_files_that_a_page_names_exist(name):
     """A page sends nobody to a file or folder that is not there."""
     named = re.findall(
-        r"`((?:src|tests|tools|examples|lab|docs|kernel|suite)/[\w./-]*)`", TEXTS[name]
+        r"`((?:src|tests|tools|examples|lab|docs|kernel|emulator|suite)/[\w./-]*)`", TEXTS[name]
     )
     roots = (ROOT, ROOT / "src" / "movepages", ROOT / "tests" / "conformance")
     missing = [path for path in named if not any((root / path).exists() for root in roots)]
@@ -133,3 +141,24 @@ def test_what_the_model_lacks_is_documented(ability):
 def test_limits_are_documented(limit):
     """What no scenario can express, and where the model is known to differ, is said."""
     assert limit in CONFORMANCE.split("## What the model does not do")[1]
+
+
+@pytest.mark.parametrize("option", [one for given in emulate.run.params for one in given.opts])
+def test_options_of_the_emulator_are_documented(option):
+    """Every option of `movepages emulate` has a line in the table."""
+    table = EMULATOR.split("## Options")[1].split("## Rights")[0]
+    assert option == "command" or re.search(rf"^\|.*`{option}\b", table, re.MULTILINE)
+
+
+def test_what_the_emulator_answers_is_documented():
+    """Each call that is answered, and each level of precision, is in the tables."""
+    emulated = EMULATOR.split("### What is not")[0]
+    assert [call for call in (*CALLS, "getcpu") if f"`{call}`" not in emulated] == []
+    levels = re.findall(r"^\| `(\w+)` \|", EMULATOR.split("### Precision")[1], re.MULTILINE)
+    assert levels[:3] == [level.value for level in Precision]
+
+
+def test_limits_of_the_emulator_are_documented():
+    """How many nodes there can be, and how much memory one has that does not say."""
+    assert f"at most {MAX_NODES} nodes" in EMULATOR
+    assert f"N nodes of {format_size(DECLARED_MEMORY_BYTES)}," in EMULATOR

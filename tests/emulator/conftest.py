@@ -158,3 +158,25 @@ def listen():
         return seen
 
     return counted
+
+
+@pytest.fixture
+def emulate(root):  # noqa: ARG001 - page frames are root's to see
+    """Return a function that makes a `LiveMachine`; processes on it end with the test."""
+    from live_machine import LiveMachine
+
+    made = []
+
+    def declared(*arguments, **options):
+        made.append(LiveMachine(*arguments, **options))
+        return made[-1]
+
+    yield declared
+    for machine in made:
+        machine.close()
+
+
+@pytest.fixture
+def live(emulate):
+    """A machine of four nodes with 1 GiB each, told of changes of the map."""
+    return emulate()

@@ -43,7 +43,7 @@ def child():
         out, into = os.pipe()
         launch = fork_task(lambda: os.write(into, struct.pack("q", body())))
         os.close(into)
-        listener = launch.prepare(ECHO).listener
+        listener = launch.install(ECHO)
         launch.start()
         running.append((launch.pid, listener, out))
 
@@ -215,7 +215,7 @@ def test_unprivileged_task_gets_no_new_privs():
         os.setgid(65534)
         os.setuid(65534)
         launch = fork_task(body)
-        listener = launch.prepare(ECHO).listener
+        listener = launch.install(ECHO)
         launch.start()
         assert listener.receive() is None
         os._exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,12 @@ _SEMANTICS = {
     "movepages emulate --check",
     context_settings={"allow_interspersed_args": False},
 )
-@click.option("--nodes", type=click.IntRange(1, 1024), metavar="N", help="N nodes; 4 by default.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, 128),
+    metavar="N",
+    help="N nodes that share this machine's memory; 4 by default.",
+)
 @click.option(
     "--topology",
     "machine",
@@ -95,7 +101,7 @@ def run(
         raise click.UsageError("give either --nodes or --topology: both describe the machine")
     if not command:
         raise click.UsageError("give a command to run, or --check")
-    topology = _topology(machine or str(nodes or _DEFAULT_NODES))
+    topology = _topology(machine or _equal_nodes(nodes or _DEFAULT_NODES))
     return _emulate(command, topology, declared=machine is not None, **options)
 
 
@@ -109,6 +115,12 @@ def _check() -> ExitCode:
             click.echo(f"     {finding.problem}")
     works = not any(finding.problem and finding.required for finding in findings)
     return ExitCode.DONE if works else ExitCode.CANNOT
+
+
+def _equal_nodes(nodes: int) -> str:
+    """Declare nodes that have this machine's memory between them, in whole MiB."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return f"{nodes} x {max(1, memory_bytes // nodes >> 20)}M"
 
 
 def _topology(machine: str) -> Topology:

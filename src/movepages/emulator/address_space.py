@@ -16,7 +16,7 @@ from movepages.abi.pagemap import PageFlag, PageRegion
 from movepages.abi.procmap import VmaFlag
 from movepages.emulator.first_touch import place
 from movepages.emulator.objects import ZERO_PAGE
-from movepages.emulator.overlay import EXCLUSIVE, NOT_PLACED, runs
+from movepages.emulator.overlay import EXCLUSIVE, NOT_PLACED, distinct, runs
 from movepages.kernel.address_space import VmFlag
 from movepages.kernel.ports import NONE
 from movepages.linux.kpageflags import has, read_flags
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Handles = NDArray[np.int64]
 
 _DEVICES = ("[vvar", "/dev/")
+_SPECIAL = ("[vdso]", "[vvar", "[uprobes]")
 _MEMORY_IN_DEV = ("/dev/zero", "/dev/shm/", "/dev/hugepages/")  # noqa: S108 - as maps name them
 _MEMORY_FILES = (*_MEMORY_IN_DEV, "/memfd:", "/SYSV", "/anon_hugepage", "/secretmem")
 _REFUSES = ("/secretmem",)
@@ -57,6 +58,8 @@ class LiveArea:
     """The page of the file that `start` shows."""
     page_cache: bool
     """Whether the file is an ordinary one, whose pages no area's policy rules."""
+    special: bool = False
+    """Whether it is one of the kernel's own, which cannot be split (special_mapping_split)."""
 
     @property
     def shared(self) -> bool:
@@ -218,6 +221,7 @@ class LiveAddressSpace:
             file,
             vma.offset >> shift,
             page_cache=file is not None and not memory and not order,
+            special=vma.name.startswith(_SPECIAL),
         )
 
     # -- looking at pages ---------------------------------------------------------------------
@@ -307,9 +311,10 @@ class LiveAddressSpace:
             frames = np.where(frames, frames - (numbers - heads), 0)
         nodes = thing.pages.nodes(heads)
         new = nodes == NOT_PLACED
-        copied = self._copied(thing, heads, pages, frames, exclusive)
+        # One without a node yet, for nobody was known to have touched it, is counted nowhere.
+        copied = self._copied(thing, heads, pages, frames, exclusive) & ~new
         if copied.any():
-            self.machine.capacity.release(thing.pages.replace(np.unique(heads[copied])))
+            self.machine.capacity.release(thing.pages.replace(distinct(heads[copied])))
             new |= copied
         if new.any():
             adopted = self.mm.limbo.take(np.where(new, frames, 0))

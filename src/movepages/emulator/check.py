@@ -163,8 +163,8 @@ def frames_problem() -> str:
     if entry & ((1 << 55) - 1):
         return ""
     return (
-        "page frame numbers are hidden, so a page that was copied after a fork, moved by mremap or "
-        "by compaction counts as new; run as root"
+        "page frame numbers are hidden, so a page that was copied after a fork counts as the old "
+        "one, and one that mremap moved counts as new; run as root"
     )
 
 

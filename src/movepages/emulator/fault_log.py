@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from movepages.emulator.fault_table import FaultTable
+from movepages.emulator.overlay import distinct
 from movepages.linux.perf_records import Exec, Exit, Fork
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class FaultRecorder:
 
     def _note(self, faults: Faults) -> None:
         """Note the faults of each process in its own table."""
-        for pid in np.unique(faults.pid).tolist():
+        for pid in distinct(faults.pid).tolist():
             chosen = (faults.pid == pid).nonzero()[0]
             if pid in self._ended:  # read late, from the ring of another CPU
                 continue

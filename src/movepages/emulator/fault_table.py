@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from movepages.emulator.overlay import distinct
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -40,7 +42,7 @@ class FaultTable:
         rows, places = self._find(pages)
         missing = rows == _NO_ROW
         if missing.any():
-            self._add(np.unique(pages[missing] >> np.uint64(CHUNK_SHIFT)))
+            self._add(distinct(pages[missing] >> np.uint64(CHUNK_SHIFT)))
             rows, places = self._find(pages)
         self._tid[rows, places] = tids
         self._cpu[rows, places] = cpus

@@ -19,7 +19,7 @@ from movepages.emulator.objects import (
     object_numbers,
     page_numbers,
 )
-from movepages.emulator.overlay import EXCLUSIVE, ISOLATED, runs
+from movepages.emulator.overlay import EXCLUSIVE, ISOLATED, distinct, runs
 from movepages.kernel.mpol_alloc import allocate_by
 from movepages.kernel.ports import LATER, NONE
 
@@ -158,7 +158,7 @@ class LiveFrames:
         if not exact:
             return self._nearby(new, order, nodes)
         sources = self.node(like)
-        leaves = {int(node): int(np.argmax(sources == node)) for node in np.unique(sources)}
+        leaves = {int(node): int(np.argmax(sources == node)) for node in distinct(sources)}
         helped = [at for at in short.tolist() if leaves.get(int(nodes[at]), at) < at]
         if helped:
             self.free_pages(new[helped[0] :])

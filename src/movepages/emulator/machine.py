@@ -8,6 +8,7 @@ has decided already, and then changed.
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import tempfile
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _RING_PAGES, _USER_RING_PAGES = 512, 128
 """Of the log of faults, for each CPU: a page has room for a hundred faults."""
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
 _ALL_PAGES = 0, 1 << 35
 """Of user space, 47 bits of addresses."""
 
@@ -113,7 +115,7 @@ class EmulatedMachine:
 
     def mounts(self) -> list[tuple[Path, Path]]:
         """Return what is to be mounted where."""
-        self._directory = Path(tempfile.mkdtemp(prefix="movepages-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="movepages-", dir=_temporary()))
         return write_tree(as_booted(self.topology), self._directory)
 
     def attach(self, pid: int, *, mounted: bool) -> None:
@@ -248,6 +250,12 @@ class EmulatedMachine:
         return Surroundings(
             node, with_memory, self._zonelists, self._weights, self.semantics, online
         )
+
+
+def _temporary() -> Path | None:
+    """Return where to write files for a while: in memory, unless the user names a place."""
+    named = "TMPDIR" in os.environ or not os.access(_IN_MEMORY, os.W_OK | os.X_OK)
+    return None if named else _IN_MEMORY
 
 
 def _open_recorder(pid: int) -> FaultRecorder:

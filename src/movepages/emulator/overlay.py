@@ -61,7 +61,7 @@ class Overlay:
         for number, chunk in self._chunks.items():
             chunk.flags &= np.uint8(~EXCLUSIVE & 0xFF)
             other._chunks[number] = inherited = chunk.copy()
-            inherited.flags |= np.uint8(INHERITED)
+            inherited.flags[inherited.node != NOT_PLACED] |= np.uint8(INHERITED)
         return other
 
     def adopt(self, source: Overlay, pages: Pages) -> None:
@@ -143,14 +143,14 @@ class Overlay:
         """Take pages for new ones of their own; return how many of each node were counted here."""
         own = pages[~self.has(pages, INHERITED)]
         self.unmark(pages, INHERITED)
-        return np.bincount(self.nodes(own), minlength=MAX_NODES)
+        return count_pages(self.nodes(own), self.orders(own))
 
     def count(self) -> NDArray[np.int64]:
         """Return how many pages are on each node, inherited ones among them."""
         counts = np.zeros(MAX_NODES, dtype=np.int64)
         for chunk in self._chunks.values():
-            placed = chunk.node[chunk.node != NOT_PLACED]
-            counts += np.bincount(placed, minlength=len(counts))
+            placed = chunk.node != NOT_PLACED
+            counts += count_pages(chunk.node[placed], chunk.order[placed])
         return counts
 
     def placed(self) -> Pages:
@@ -204,7 +204,23 @@ def runs(keys: Pages) -> Iterator[tuple[int, Pages | slice]]:
         yield int(keys[low]), slice(low, high) if order is None else order[low:high]
 
 
+def distinct(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the distinct values of an array, rising.
+
+    As np.unique does, which for that imports numpy.ma: an eighth of the time to start.
+    """
+    rising = np.sort(values)
+    return rising[np.append(True, rising[1:] != rising[:-1])[: len(rising)]]
+
+
+def count_pages(nodes: NDArray[np.integer], orders: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Count the pages of folios by node: int64[MAX_NODES]."""
+    sizes = np.left_shift(1, orders.astype(np.int64))
+    counts: NDArray[np.int64] = np.bincount(nodes, sizes, MAX_NODES).astype(np.int64)
+    return counts
+
+
 def _counted(chunk: _Chunk, part: slice) -> NDArray[np.int64]:
     node, flags = chunk.node[part], chunk.flags[part]
     own = (node != NOT_PLACED) & ((flags & np.uint8(INHERITED)) == 0)
-    return np.bincount(node[own], minlength=MAX_NODES)
+    return count_pages(node[own], chunk.order[part][own])

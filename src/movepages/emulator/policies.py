@@ -88,7 +88,10 @@ class LivePolicies:
 
         def set_policy() -> int:
             for area in space.areas(*span):
-                self._set_policy(area, max(span[0], area.start), min(span[1], area.end), policy)
+                first, last = max(span[0], area.start), min(span[1], area.end)
+                errno = self._set_policy(area, first, last, policy)
+                if errno:
+                    return errno
             return 0
 
         binding = Binding(policy, nodes, flags, self.task.policy)
@@ -109,8 +112,9 @@ class LivePolicies:
             for at, until, policy in space.mm.anonymous.policies.within(first, last):
                 if policy.mode not in HOME_MODES:
                     return -Errno.EOPNOTSUPP
-                self._set_policy(area, at, until, replace(policy, home_node=node))
-                errno = 0
+                errno = self._set_policy(area, at, until, replace(policy, home_node=node))
+                if errno:
+                    return errno
         return errno
 
     def migrate(self, pid: int, old: NodeSet, new: NodeSet, flags: MoveFlag) -> int:
@@ -124,10 +128,11 @@ class LivePolicies:
         new = NodeSet(new & self.machine.topology.with_memory)
         return do_migrate_pages(self.machine.frames, space, old, new, flags, at)
 
-    def _set_policy(self, area: LiveArea, start: int, end: int, policy: MemPolicy | None) -> None:
+    def _set_policy(self, area: LiveArea, start: int, end: int, policy: MemPolicy | None) -> int:
         """Set the policy of a part of an area, and of the file in memory there (mbind_range).
 
         Where the area has that policy already, the file keeps the one that it has got elsewhere.
+        -EINVAL for a part of an area that cannot be split.
         """
         mm = self.task.mm
         assert mm is not None  # noqa: S101 - whoever makes a call has memory
@@ -139,7 +144,11 @@ class LivePolicies:
                 at = number + page - start
                 thing.policies.set(at, at + until - page, policy)
             page = until
+        split = (start, end) != (area.start, area.end)
+        if area.special and split and mm.anonymous.policies.at(start, end) != (policy, end):
+            return -Errno.EINVAL
         mm.anonymous.policies.set(start, end, policy)
+        return 0
 
     def _policed(self, area: LiveArea, page: int) -> tuple[PageObject, int]:
         mm = self.task.mm

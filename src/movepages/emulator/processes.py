@@ -165,6 +165,8 @@ class Processes:
     first: int = 0
     """The program's first process."""
     _tasks: dict[int, LiveTask] = field(default_factory=dict)
+    _left: list[Mm] = field(default_factory=list)
+    """Address spaces that a task has let go of: who was the last shows when they are pruned."""
     _discovered: int = 0
 
     def task(self, tid: int) -> LiveTask:
@@ -178,8 +180,9 @@ class Processes:
             self._forget(known)
             return self._discover(tid)
         if stat.state in _ZOMBIE_STATES:
-            known.mm = None
+            self._leave_memory(known)
         elif known.mm is not None and stat.image != known.mm.image:
+            self._leave_memory(known)
             known.mm = self._new_mm(known.tgid, stat.image)
         return known
 
@@ -204,15 +207,15 @@ class Processes:
 
     def prune(self) -> list[PageObject]:
         """Forget tasks that are gone; return the anonymous memory that went with them."""
-        before = self.mms()
         for task in list(self._tasks.values()):
             try:
                 if task.stat().state in _ZOMBIE_STATES:
-                    task.mm = None
+                    self._leave_memory(task)
             except ProcessLookupError:
                 self._forget(task)
-        left = self.mms()
-        dead = [mm for mm in before if mm not in left]
+        used = self.mms()
+        dead = [mm for mm in dict.fromkeys(self._left) if mm not in used]
+        self._left.clear()
         for mm in dead:
             mm.close()
         return [mm.anonymous for mm in dead]
@@ -231,32 +234,43 @@ class Processes:
         self._discovered += 1
         if self._discovered % _DISCOVERIES_BETWEEN_RECLAIMS == 0:
             self.look.reclaim()
-        directory = self.proc / str(tid)
         try:
-            stat_file = os.open(directory / "stat", os.O_RDONLY | os.O_CLOEXEC)
-            stat = parse_stat(os.pread(stat_file, _STAT_BYTES, 0))
-            tgid = _tgid(directory)
+            stat_file = os.open(self.proc / str(tid) / "stat", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
             raise no_such_process(tid, "emulate") from None
-        task = LiveTask(tid, tgid, None, stat.started, stat_file)
-        creator = self._tasks.get(self.look.creator_of(tid) or 0)
-        if tgid != tid:
-            leader = self.task(tgid)
-            task.mm, task.policy = leader.mm, (creator or leader).policy
-        else:
-            self._inherit(task, stat)
-            task.policy = creator.policy if creator else task.policy
+        try:
+            task = self._described(tid, stat_file)
+        except BaseException:
+            os.close(stat_file)
+            raise
         self._tasks[tid] = task
         return task
 
-    def _inherit(self, task: LiveTask, stat: Stat) -> None:
-        """Give a process its memory, and what it has from the one that forked it."""
+    def _described(self, tid: int, stat_file: int) -> LiveTask:
+        """Return a task that is new, with what it has from the one that made it."""
+        try:
+            stat = parse_stat(os.pread(stat_file, _STAT_BYTES, 0))
+            tgid = _tgid(self.proc / str(tid))
+        except (FileNotFoundError, ProcessLookupError):
+            raise no_such_process(tid, "emulate") from None
+        task = LiveTask(tid, tgid, None, stat.started, stat_file)
+        maker: LiveTask | None
+        if tgid == tid:
+            maker = self._inherit(task, stat)
+        else:
+            maker = leader = self.task(tgid)
+            task.mm = leader.mm
+        maker = self._tasks.get(self.look.creator_of(tid) or 0) or maker
+        if maker is not None:
+            task.policy, task.il_prev, task.il_weight = maker.policy, maker.il_prev, maker.il_weight
+        return task
+
+    def _inherit(self, task: LiveTask, stat: Stat) -> LiveTask | None:
+        """Give a process its memory; return the one that forked it, as far as that is known."""
         has_memory = stat.size_bytes and stat.state not in _ZOMBIE_STATES
         parent = self._parent(task.tid, stat.parent)
-        if parent is not None:
-            task.policy = parent.policy
         if not has_memory:
-            return
+            return parent
         source = parent.mm if parent is not None else None
         if source is not None and parent is not None and same_memory(task.tid, parent.tid):
             task.mm = source
@@ -264,6 +278,7 @@ class Processes:
             task.mm = self._forked_mm(task.tid, parent, source)
         else:
             task.mm = self._new_mm(task.tgid, stat.image)
+        return parent
 
     def _parent(self, tid: int, parent: int) -> LiveTask | None:
         """Return the parent of a process of the program; None for others, and for the first."""
@@ -307,7 +322,13 @@ class Processes:
         mm.relatives = source.relatives
         return mm
 
+    def _leave_memory(self, task: LiveTask) -> None:
+        if task.mm is not None:
+            self._left.append(task.mm)
+            task.mm = None
+
     def _forget(self, task: LiveTask) -> None:
+        self._leave_memory(task)
         os.close(task.stat_file)
         del self._tasks[task.tid]
 

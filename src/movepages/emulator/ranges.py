@@ -28,13 +28,15 @@ class Ranges(Generic[T]):
 
     def set(self, start: int, end: int, value: T | None) -> None:
         """Give pages `start` to `end` a value, or take theirs away."""
+        if start >= end:
+            return
         kept: list[tuple[int, int, T]] = []
         for first, last, other in self._pieces:
             if first < min(last, start):
                 kept.append((first, min(last, start), other))
             if max(first, end) < last:
                 kept.append((max(first, end), last, other))
-        if value is not None and start < end:
+        if value is not None:
             kept.append((start, end, value))
         self._pieces = sorted(kept, key=lambda piece: piece[0])
 

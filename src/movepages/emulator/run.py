@@ -151,6 +151,9 @@ def _supervise(
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     launch = fork_task(program.body, mask)
     front.let_go_of_streams()
+    # From here on it concerns the supervisor alone: no array here is worth a thread for each CPU,
+    # and to make them would take longer than all the rest of NumPy.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     world = make_world()
     try:
         _serve(launch, program, world, settings, reports)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from movepages.emulator.first_touch import Touch
+from movepages.emulator.overlay import distinct
 from movepages.linux.perf_records import Fork
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Logged:
         tid, cpu, known = self._last_faults(task.tgid, pages, order)
         who = (tid.astype(np.int64) << 32 | cpu)[known]
         positions = np.flatnonzero(known)
-        for one in np.unique(who).tolist():
+        for one in distinct(who).tolist():
             try:
                 toucher = self.task_of(one >> 32)
             except ProcessLookupError:  # a thread that has ended since
