@@ -17,6 +17,7 @@ import calls
 import emulated
 import locating
 import model
+import placement
 import results
 import show
 from harness import Benchmark, LeftOut, LeftOutError, Row
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     benchmarks = [
         *calls.benchmarks(),
         *locating.benchmarks(),
+        *placement.benchmarks(),
         *show.benchmarks(),
         *model.benchmarks(),
         *emulated.benchmarks(),

@@ -17,6 +17,7 @@ def test_the_protocol_asks_what_the_design_lists():
         "conditions",
         "free_bytes",
         "get_policy",
+        "hold",
         "locate",
         "mappings",
         "mbind",

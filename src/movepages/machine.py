@@ -22,8 +22,21 @@ if TYPE_CHECKING:
         PageRuns,
         Placement,
         Policy,
+        TaskId,
         TaskInfo,
     )
+
+
+class Hold(Protocol):
+    """A process that is held: it still may end, but that is noticed."""
+
+    def alive(self) -> bool:
+        """Tell whether it has not ended, in about a microsecond."""
+        ...
+
+    def close(self) -> None:
+        """Hold it no longer."""
+        ...
 
 
 class Machine(Protocol):
@@ -78,12 +91,19 @@ class Machine(Protocol):
         """Return on which node each present page is, of some address ranges or of all mappings."""
         ...
 
-    def tasks(self, target: str) -> Sequence[TaskInfo]:
-        """Return the processes that a target names: a pid as text for now."""
+    def tasks(self) -> Sequence[TaskInfo]:
+        """Return the processes in user space, by pid; one that ends meanwhile is left out."""
         ...
 
     def task(self, pid: int) -> TaskInfo:
         """Return who a process is, and where it may run and allocate."""
+        ...
+
+    def hold(self, task: TaskId) -> Hold:
+        """Hold a process, so that its pid cannot come to mean another unnoticed.
+
+        Raises NoSuchProcessError where it has ended, or the pid is another's by now.
+        """
         ...
 
     def get_policy(self) -> Policy:

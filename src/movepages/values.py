@@ -5,7 +5,7 @@ This module itself does not import NumPy, for `movepages show` must start withou
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from movepages.abi import UNWRITTEN
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from movepages.errors import CallError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +41,7 @@ class CallResult:
 
     def counts(self) -> dict[int, int]:
         """Count the pages by status."""
-        import numpy as np
-
-        values, numbers = np.unique(self.status, return_counts=True)
-        return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+        return _counts(self.status)
 
     def check(self, call: str, *, detail: str = "", **facts: Any) -> CallResult:
         """Return self, or raise the error that a negative `ret` stands for, carrying self."""
@@ -215,8 +214,17 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskId:
+    """A process for good: a pid is used again, but not with this start time in this boot."""
+
+    boot_id: str
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """Who a process is. (boot_id, pid, start_ticks) names it even after its pid is used again."""
+    """Who a process is. Its `id` names it even after its pid is used again."""
 
     pid: int
     boot_id: str
@@ -229,6 +237,15 @@ class TaskInfo:
     last_cpus: tuple[int, ...]
     """The CPU each thread ran on last, in order of thread id."""
     kernel_thread: bool = False
+    parent: int = 0
+    """The pid of its parent; 0 where there is none, or it is not known."""
+    cgroup: str = ""
+    """Its path in the hierarchy of cgroup v2, such as `/system.slice`; empty if not known."""
+
+    @property
+    def id(self) -> TaskId:
+        """What names the process for good."""
+        return TaskId(self.boot_id, self.pid, self.start_ticks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,3 +267,194 @@ class Conditions:
     """Whether the caller reads page frame numbers (CAP_SYS_ADMIN)."""
     moves_shared: bool
     """Whether the caller may use MPOL_MF_MOVE_ALL (CAP_SYS_NICE)."""
+
+
+NO_NODE = -1
+"""In place of a node that is not known."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Which pages of a process are to go where, and why: runs, in the order they are moved.
+
+    start uint64[n], pages int64[n], page_size_bytes int64[n], from_node and to_node int32[n]
+    (from_node is NO_NODE where it is not known), reason int32[n], an index into `reasons`. The runs
+    are sorted by target node, then address, and name each folio once. `there_pages` of
+    `there_bytes` were meant too, but are where they should be, and in no run.
+    """
+
+    task: TaskId
+    start: NDArray[np.uint64]
+    pages: NDArray[np.int64]
+    page_size_bytes: NDArray[np.int64]
+    from_node: NDArray[np.int32]
+    to_node: NDArray[np.int32]
+    reason: NDArray[np.int32]
+    reasons: tuple[str, ...] = ("",)
+    there_pages: int = 0
+    there_bytes: int = 0
+
+    def __len__(self) -> int:
+        """Count the runs."""
+        return len(self.start)
+
+    @property
+    def page_count(self) -> int:
+        """Pages in all runs; a huge page counts as one."""
+        return int(self.pages.sum())
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes in all runs."""
+        return int((self.pages * self.page_size_bytes).sum())
+
+    @property
+    def present_bytes(self) -> int:
+        """Bytes that were meant and are on some node, those that are there already among them."""
+        there = self.from_node >= 0
+        return self.there_bytes + int(self.pages[there] @ self.page_size_bytes[there])
+
+    @property
+    def bytes_by_target(self) -> dict[int, int]:
+        """Bytes that are to come to each node."""
+        import numpy as np
+
+        sizes = self.pages * self.page_size_bytes
+        return {
+            node: int(sizes[self.to_node == node].sum())
+            for node in np.unique(self.to_node).tolist()
+        }
+
+    def page_runs(self) -> PageRuns:
+        """Return the runs without what is to become of them, in the order of the plan."""
+        return PageRuns(self.start, self.pages, self.page_size_bytes)
+
+    def first(self, pages: int) -> Plan:
+        """Return the plan for its first so many pages."""
+        import numpy as np
+
+        before = np.cumsum(self.pages) - self.pages
+        kept = before < pages
+        left = np.minimum(self.pages[kept], pages - before[kept])
+        return replace(
+            self,
+            start=self.start[kept],
+            pages=left,
+            page_size_bytes=self.page_size_bytes[kept],
+            from_node=self.from_node[kept],
+            to_node=self.to_node[kept],
+            reason=self.reason[kept],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ledger:
+    """What became of each page of a plan, in the plan's order: arrays of one row for each page.
+
+    to int32[n] is the node that it was to go to in the end: another than planned where that was
+    full and pages were let spill. answer int32[n] is the kernel's last word on it: the node, a
+    negative errno, or UNWRITTEN. now int32[n] is where it was when last asked: a node, a negative
+    errno, or UNWRITTEN. tries uint8[n] counts the calls that tried to move it. Every page is one of
+    arrived, failed and untried.
+    """
+
+    plan: Plan
+    to: NDArray[np.int32]
+    answer: NDArray[np.int32]
+    now: NDArray[np.int32]
+    tries: NDArray[np.uint8]
+    calls: int = 0
+    seconds: float = 0.0
+    ended: str = "done"
+    """Why it ended: `done`, `interrupted`, `time limit` or `error`."""
+    error: CallError | None = None
+    """The first error that kept pages from being tried."""
+    verified: bool = False
+    """Whether all pages were asked for again at the end."""
+
+    def __len__(self) -> int:
+        """Count the pages."""
+        return len(self.to)
+
+    @property
+    def arrived(self) -> NDArray[np.bool_]:
+        """Which pages came to their node, bool[n]; they may have left it again."""
+        arrived: NDArray[np.bool_] = self.answer == self.to
+        return arrived
+
+    @property
+    def untried(self) -> NDArray[np.bool_]:
+        """Which pages nobody tried to move, for the work ended before, bool[n]."""
+        untried: NDArray[np.bool_] = (self.tries == 0) & (self.answer == UNWRITTEN)
+        return untried
+
+    @property
+    def moved_pages(self) -> int:
+        """Pages that came to their node."""
+        return int(self.arrived.sum())
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that came to their node."""
+        return int(self._by_run(self.arrived) @ self.plan.page_size_bytes)
+
+    @property
+    def already_there(self) -> int:
+        """Pages that were meant, and were on their node before."""
+        return self.plan.there_pages
+
+    @property
+    def asked(self) -> int:
+        """Pages that were meant."""
+        return len(self) + self.plan.there_pages
+
+    @property
+    def untried_pages(self) -> int:
+        """Pages that nobody tried to move."""
+        return int(self.untried.sum())
+
+    @property
+    def spilled_pages(self) -> int:
+        """Pages that came to another node than planned, for that was full."""
+        return int((self.arrived & (self.to != self._of_runs(self.plan.to_node))).sum())
+
+    def failed(self) -> dict[int, int]:
+        """Count the pages that were tried and did not come to their node, by status."""
+        import numpy as np
+
+        status = self.answer[~(self.arrived | self.untried)]
+        return _counts(np.where(status >= 0, UNWRITTEN, status))
+
+    def strayed(self) -> dict[int, int]:
+        """Count the pages that came to their node and are elsewhere now, by node or status."""
+        return _counts(self.now[self.arrived & (self.now != self.to)])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every page came to its node."""
+        return bool(self.arrived.all())
+
+    def page_origins(self) -> NDArray[np.int32]:
+        """Return the node that each page was on before, int32[n]."""
+        return self._of_runs(self.plan.from_node)
+
+    def _of_runs(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        import numpy as np
+
+        return np.repeat(values, self.plan.pages)
+
+    def _by_run(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Count the chosen pages of each run."""
+        import numpy as np
+
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(chosen, dtype=np.int64)])
+        ends = np.cumsum(self.plan.pages)
+        counts: NDArray[np.int64] = sums[ends] - sums[ends - self.plan.pages]
+        return counts
+
+
+def _counts(values: NDArray[np.int32]) -> dict[int, int]:
+    import numpy as np
+
+    found, numbers = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), numbers.tolist(), strict=True))

@@ -16,13 +16,22 @@ from movepages.errors import call_error, no_such_process
 from movepages.nodeset import NodeSet
 from movepages.report.output import Output
 from movepages.topology import Access, HugePool, Node, Tier, Topology
-from movepages.values import CallResult, Conditions, Mapping, PageRuns, TaskInfo
+from movepages.values import (
+    CallResult,
+    Conditions,
+    Mapping,
+    PageRuns,
+    Placement,
+    TaskId,
+    TaskInfo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 PID = 1234
 KERNEL_THREAD = 2
+OWN_PID = 4321
 GIB = 1 << 30
 HEAP = 0x7F12A4000000
 PAGE = 4096
@@ -109,11 +118,11 @@ class FakeMachine:
         return self.nodes
 
     def task(self, pid: int) -> TaskInfo:
-        """Know one process and one kernel thread."""
-        if pid not in {PID, KERNEL_THREAD}:
+        """Know one process, one kernel thread, and who asks."""
+        if pid not in {PID, KERNEL_THREAD, 0}:
             raise no_such_process(pid, "read /proc")
         return TaskInfo(
-            pid=pid,
+            pid=pid or OWN_PID,
             boot_id="",
             start_ticks=1,
             command="kthreadd" if pid == KERNEL_THREAD else "python3",
@@ -144,6 +153,35 @@ class FakeMachine:
         ]
         ones = np.ones(len(starts), dtype=np.int64)
         return PageRuns(np.array(starts, dtype=np.uint64), ones, ones * self.page_size_bytes)
+
+    def locate(self, pid: int, ranges: Sequence[tuple[int, int]] | None = None) -> Placement:
+        """Return where the pages that are there are."""
+        runs = self.present(pid, ranges)
+        nodes = [self.pages[address] for address in runs.start.tolist()]
+        return Placement(
+            runs.start, runs.pages, runs.page_size_bytes, np.array(nodes, dtype=np.int32)
+        )
+
+    def tasks(self) -> Sequence[TaskInfo]:
+        """Return the one process."""
+        return [self.task(PID)]
+
+    def hold(self, task: TaskId) -> FakeMachine:
+        """Hold the one process: it lives for ever."""
+        if task != self.task(PID).id:
+            raise no_such_process(task.pid, "hold process")
+        return self
+
+    def alive(self) -> bool:
+        """Tell that it lives."""
+        return True
+
+    def close(self) -> None:
+        """Hold it no longer."""
+
+    def free_bytes(self) -> dict[int, int]:
+        """Return the free memory of the four nodes."""
+        return {node.id: node.free_bytes for node in self.nodes}
 
     def query_pages(self, pid: int, addresses: np.ndarray) -> CallResult:
         """Answer with a node or an errno for each page."""

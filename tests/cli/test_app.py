@@ -70,21 +70,14 @@ def test_interrupt(capsys):
     assert capsys.readouterr().err.strip() == "movepages: interrupted"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "call"),
-    [
-        (["move", "1234", "--to", "1", "--all-mappings"], "move_pages"),
-        (["migrate", "1234", "--from", "0", "--to", "1"], "migrate_pages"),
-    ],
-)
-def test_interrupt_of_a_move_tells_where_to_look(run, machine, monkeypatch, arguments, call):
+def test_interrupt_of_a_migration_tells_where_to_look(run, machine, monkeypatch):
     """Pages may have moved by then: it is said, with the command that shows where they are."""
 
     def interrupted(*_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(machine, call, interrupted)
-    answer = run(*arguments)
+    monkeypatch.setattr(machine, "migrate_pages", interrupted)
+    answer = run("migrate", "1234", "--from", "0", "--to", "1")
     assert answer.code == 130
     assert answer.err.strip() == (
         "movepages: interrupted; some pages of process 1234 may have moved: see movepages show 1234"

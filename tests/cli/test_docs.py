@@ -22,6 +22,8 @@ HEAP = 0x7F12A4000000
 PAGE = 4096
 
 EXAMPLES = re.findall(r"^    \$ (movepages .*)\n((?:    .*\n|\n(?=    ))*)", CLI, re.MULTILINE)
+ASKED = [example for example in EXAMPLES if not example[0].startswith("movepages emulate")]
+"""Examples that ask the machine of the tests; test_emulate.py has what `emulate` shows."""
 
 ARGUMENTS = {
     "nodes": ["nodes"],
@@ -31,13 +33,15 @@ ARGUMENTS = {
     "migrate": ["migrate", "1234", "--from", "0", "--to", "1"],
     "explain": ["explain"],
 }
-"""A command line for each command, whose JSON has every field."""
+"""A command line for each command with --json, whose JSON has every field."""
 
 TYPES = {
     "integer": int,
+    "number": float,
     "string": str,
     "boolean": bool,
     "list of integers": list,
+    "list of strings": list,
     "object": dict,
     "object by node": dict,
     "object by status": dict,
@@ -112,7 +116,7 @@ def test_exit_codes_are_documented():
     assert rows == [(str(code.value), said) for code, said in MEANINGS.items()]
 
 
-@pytest.mark.parametrize(("line", "shown"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
+@pytest.mark.parametrize(("line", "shown"), ASKED, ids=[line for line, _ in ASKED])
 @pytest.mark.usefixtures("documented")
 def test_examples_are_real(run, line, shown):
     """Every example in docs/cli.md is what `movepages` prints."""
@@ -125,7 +129,7 @@ def test_every_command_has_an_example():
     assert {line.split()[1] for line, _ in EXAMPLES} == set(SUBCOMMANDS)
 
 
-@pytest.mark.parametrize("command", SUBCOMMANDS)
+@pytest.mark.parametrize("command", ARGUMENTS)
 @pytest.mark.usefixtures("documented")
 def test_json_is_as_documented(run, command):
     """The fields of a command's JSON are those of docs/json.md, and of the types given there."""

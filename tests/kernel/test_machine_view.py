@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -390,14 +391,40 @@ def test_tasks_say_who_they_are(machine, p):
     assert (info.uid, info.last_cpus, info.kernel_thread) == (1000, (0, 3), False)
     assert info.cpus_allowed == (0, 1, 2, 3)
     assert str(info.mems_allowed) == "0-3"
-    assert machine.tasks(str(p.pid)) == [info]
+    assert info in machine.tasks()
     assert machine.task(2).kernel_thread
     later = machine.spawn()
     assert machine.task(later.pid).start_ticks > info.start_ticks
     with pytest.raises(NoSuchProcessError):
         machine.task(99999)
-    with pytest.raises(ArgumentError, match="not a pid"):
-        machine.tasks("firefox")
+
+
+def test_tasks_are_processes_in_user_space(machine, p):
+    """Threads, kernel threads and zombies are left out; a child says whose it is."""
+    p.thread()
+    child, ended = p.fork(), p.fork()
+    ended.exit()
+    tasks = {task.pid: task for task in machine.tasks()}
+    assert list(tasks) == [machine.shell.pid, p.pid, child.pid]
+    assert tasks[child.pid].parent == p.pid
+
+
+def test_a_process_is_held_until_it_ends(machine, p):
+    """A hold notices the end of its process, and there is none on one that has ended."""
+    task = machine.task(p.pid).id
+    held = machine.hold(task)
+    assert held.alive()
+    p.exit()
+    assert not held.alive()
+    with pytest.raises(NoSuchProcessError):
+        machine.hold(task)
+
+
+@pytest.mark.parametrize("other", [{"start_ticks": 10**6}, {"boot_id": "another"}])
+def test_a_pid_that_is_used_again_is_not_held(machine, p, other):
+    """Another start time, or another boot, is another process."""
+    with pytest.raises(NoSuchProcessError):
+        machine.hold(replace(machine.task(p.pid).id, **other))
 
 
 def test_conditions_are_the_callers_rights(machine, p):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from guestkit.moving import move
 from guestkit.pages import HUGE_BYTES, PAGE_BYTES, counted
 from guestkit.settings import write
 
@@ -13,9 +14,7 @@ from movepages import api
 from movepages.abi import UNWRITTEN, Errno, Mode, MoveFlag
 from movepages.errors import NodeFullError
 from movepages.linux import mempolicy
-from movepages.linux.machine import LinuxMachine
 from movepages.linux.nodes import read_meminfo
-from movepages.placement import mover
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs_nodes(4)]
 
@@ -78,11 +77,10 @@ def test_error_carries_the_statuses(pages):
 
 def test_mover_accounts_for_every_page(pages):
     """The report's counts are those of a query: so many moved, and so many found no memory."""
-    nodes = np.full(len(pages), 3, dtype=np.int32)
-    report = mover.move(LinuxMachine(), 0, pages.addresses, nodes, api.MOVE)
+    report = move(pages, 3)
     there = int(on_node_3(pages).sum())
     assert 0 < there < len(pages)
-    assert (report.asked, report.moved, report.already_there) == (len(pages), there, 0)
-    assert report.failed == {-Errno.ENOMEM: len(pages) - there}
-    assert report.bytes_moved == there * PAGE_BYTES
+    assert (report.asked, report.moved_pages, report.already_there) == (len(pages), there, 0)
+    assert report.failed() == {-Errno.ENOMEM: len(pages) - there}
+    assert report.moved_bytes == there * PAGE_BYTES
     assert pages.intact()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from guestkit.moving import move
 from guestkit.pages import said
 from guestkit.settings import set_memory
 
@@ -11,10 +12,8 @@ from movepages import api
 from movepages.abi import UNWRITTEN, Mode, MoveFlag
 from movepages.errors import InvalidCallError, NoSuchNodeError
 from movepages.linux import syscalls
-from movepages.linux.machine import LinuxMachine
 from movepages.linux.mempolicy import mask_of
 from movepages.linux.syscalls import address_of
-from movepages.placement import mover
 
 pytestmark = [pytest.mark.hotplug, pytest.mark.needs_nodes(4)]
 
@@ -79,9 +78,9 @@ def test_mover_reports_it(memory, unplug):
     pages = memory.private(40).touch()
     unplug()
     nodes = np.arange(40, dtype=np.int32) % 4
-    report = mover.move(LinuxMachine(), 0, pages.addresses, nodes, api.MOVE)
-    assert (report.moved, report.already_there) == (20, 10)
-    assert report.failed == {UNWRITTEN: 10}
+    report = move(pages, nodes)
+    assert (report.moved_pages, report.already_there) == (20, 10)
+    assert report.untried_pages == 10
     assert report.error.node == 3
 
 

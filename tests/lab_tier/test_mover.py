@@ -7,21 +7,14 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from guestkit.memory import pinned, unmap
+from guestkit.moving import MACHINE, move
 from guestkit.pages import HUGE_BYTES, PAGE_BYTES
 
-from movepages.abi import UNWRITTEN, Errno, MoveFlag
+from movepages.abi import UNWRITTEN, Errno
 from movepages.errors import NoSuchNodeError
-from movepages.linux.machine import LinuxMachine
-from movepages.placement import mover
-from movepages.placement.select import pages_of
+from movepages.placement import Options, execute, plan, select
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs_nodes(4)]
-
-
-def move(pages, nodes, flags=MoveFlag.MOVE):
-    """Move pages of this process to one node, or each to its own."""
-    to = np.array(np.broadcast_to(nodes, len(pages)), dtype=np.int32)
-    return mover.move(LinuxMachine(), 0, pages.addresses, to, flags)
 
 
 def test_round_robin(memory):
@@ -29,8 +22,8 @@ def test_round_robin(memory):
     pages = memory.private(4000).touch()
     report = move(pages, np.arange(4000) % 4)
     assert report.complete
-    assert (report.asked, report.moved, report.already_there) == (4000, 3000, 1000)
-    assert report.bytes_moved == 3000 * PAGE_BYTES
+    assert (report.asked, report.moved_pages, report.already_there) == (4000, 3000, 1000)
+    assert report.moved_bytes == 3000 * PAGE_BYTES
     assert pages.where() == "{0:1000, 1:1000, 2:1000, 3:1000}"
     assert pages.intact()
 
@@ -43,7 +36,8 @@ def test_pinned_pages_among_thousands(memory):
         for part in held:
             stack.enter_context(pinned(pages[part]))
         report = move(pages, 2)
-        assert (report.moved, report.failed, report.error) == (5994, {UNWRITTEN: 6}, None)
+        assert (report.moved_pages, report.failed()) == (5994, {UNWRITTEN: 6})
+        assert report.error is None
         assert pages.where() == "{0:6, 2:5994}"
         assert all(pages[part].where() == f"{{0:{len(pages[part])}}}" for part in held)
     assert move(pages, 2).already_there == 5994
@@ -57,9 +51,9 @@ def test_shared_pages(memory, fork):
     fork()
     own.touch()
     for pages, failed in ((shared, {-Errno.EACCES: 100}), (own, {})):
-        assert move(pages, 1).failed == failed
-    report = move(shared, 1, MoveFlag.MOVE_ALL)
-    assert (report.complete, report.moved) == (True, 100)
+        assert move(pages, 1).failed() == failed
+    report = move(shared, 1, shared=True)
+    assert (report.complete, report.moved_pages) == (True, 100)
     assert shared.where() == own.where() == "{1:100}"
 
 
@@ -70,23 +64,20 @@ def test_pages_of_every_kind(memory):
     assert not pages[10:20].data.any()
     unmap(pages[30:])
     report = move(pages, 3)
-    assert report.moved == 10
-    assert report.failed == {-Errno.EFAULT: 20, -Errno.ENOENT: 10}
+    assert report.moved_pages == 10
+    assert report.failed() == {-Errno.EFAULT: 20, -Errno.ENOENT: 10}
 
 
 def test_one_address_moves_a_huge_page(memory):
-    """Selection names each THP once, and the report counts its bytes whole."""
+    """Selection names each THP once; they go to three nodes by turns, and count whole."""
     pages = memory.thp(4).touch()
-    machine = LinuxMachine()
-    runs = pages_of(machine, 0, [pages.range])
-    addresses = runs.addresses()
-    assert addresses.tolist() == [pages.start + n * HUGE_BYTES for n in range(4)]
-    sizes = np.repeat(runs.page_size_bytes, runs.pages)
-    to = np.array([1, 2, 1, 0], dtype=np.int32)
-    report = mover.move(machine, 0, addresses, to, MoveFlag.MOVE, page_sizes=sizes)
-    assert (report.moved, report.already_there, report.failed) == (3, 1, {})
-    assert report.bytes_moved == 3 * HUGE_BYTES
-    assert pages.where() == "{0:512, 1:1024, 2:512}"
+    made = plan(MACHINE, MACHINE.task(0), select.within(*pages.range) & select.thp(), {0, 1, 2})
+    addresses = sorted(made.page_runs().addresses().tolist())
+    assert addresses == [pages.start + HUGE_BYTES, pages.start + 2 * HUGE_BYTES]
+    report = execute(made, MACHINE, Options(verify=True))
+    assert (report.moved_pages, report.already_there, report.failed()) == (2, 2, {})
+    assert (report.moved_bytes, report.strayed()) == (2 * HUGE_BYTES, {})
+    assert pages.where() == "{0:1024, 1:512, 2:512}"
     assert pages.intact()
 
 
@@ -94,15 +85,15 @@ def test_duplicates_in_a_huge_page(memory):
     """Where every base page of a THP is named, all count as moved: -EBUSY is looked into."""
     pages = memory.thp(1).touch()
     report = move(pages, 1)
-    assert (report.moved, report.failed) == (512, {})
+    assert (report.moved_pages, report.failed()) == (512, {})
     assert pages.where() == "{1:512}"
 
 
-def test_missing_node_ends_the_work(memory):
-    """The report keeps what moved before the node that does not exist, and the error."""
+def test_missing_node_keeps_nobody_from_another(memory):
+    """The ledger has what moved, what was not tried for its node does not exist, and the error."""
     pages = memory.private(20).touch()
     report = move(pages, [1] * 10 + [9] * 10)
-    assert (report.moved, report.failed) == (10, {UNWRITTEN: 10})
+    assert (report.moved_pages, report.untried_pages) == (10, 10)
     assert isinstance(report.error, NoSuchNodeError)
     assert report.error.node == 9
     assert pages.where() == "{0:10, 1:10}"

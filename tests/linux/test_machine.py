@@ -35,29 +35,22 @@ def test_a_captured_machine_can_stand_in_for_this_one(tree):
     assert machine.free_bytes() == {node.id: node.free_bytes for node in topology}
 
 
-@pytest.mark.parametrize(
-    "target", ["", "x", "-1", "1 ", "0x1", "1.0", "self", "\u0661", "1\n", "9" * 5000]
-)
-def test_a_target_that_is_no_pid_is_refused(target):
-    """Only a number names a process."""
-    with pytest.raises(ArgumentError, match="is not a pid"):
-        MACHINE.tasks(target)
-
-
 @pytest.mark.host
-def test_a_pid_names_one_task():
-    """A target that is a pid leads to that process, as `task` does."""
-    (task,) = MACHINE.tasks(str(os.getpid()))
-    assert task.pid == os.getpid()
-    assert task.start_ticks == MACHINE.task(os.getpid()).start_ticks
-    assert task.mems_allowed <= read_has_memory()
+def test_this_process_is_among_the_tasks():
+    """Every process in user space is listed once, by pid, as `task` describes it."""
+    tasks = {task.pid: task for task in MACHINE.tasks()}
+    own = MACHINE.task(os.getpid())
+    assert tasks[os.getpid()].id == own.id
+    assert (own.parent, own.uid) == (os.getppid(), os.geteuid())
+    assert own.mems_allowed <= read_has_memory()
+    assert list(tasks) == sorted(tasks)
 
 
 @pytest.mark.host
 def test_a_pid_that_nobody_has_names_no_task(no_pid):
-    """An unused pid is an error, not an empty list."""
+    """An unused pid is an error."""
     with pytest.raises(NoSuchProcessError):
-        MACHINE.tasks(str(no_pid))
+        MACHINE.task(no_pid)
 
 
 @pytest.mark.host

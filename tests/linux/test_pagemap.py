@@ -197,6 +197,19 @@ def test_scan_tells_the_categories_that_are_asked_for(descriptor, memory):
 
 
 @pytest.mark.usefixtures("scanning")
+def test_scan_returns_what_has_any_of_some_categories(descriptor, memory):
+    """Of present pages, only those with one of the categories are returned."""
+    pages = memory.private(3)
+    pages[:1].touch()
+    assert not pages[1:2].data.any()
+    special = PageRegion.PFNZERO | PageRegion.HUGE
+    regions = pagemap.scan(
+        descriptor, *pages.range, require=PageRegion.PRESENT, any_of=special, tell=special
+    )
+    assert regions.tolist() == [[*pages[1:2].range, PageRegion.PFNZERO]]
+
+
+@pytest.mark.usefixtures("scanning")
 @pytest.mark.parametrize("at_a_time", [1, 2, 3, 4, 5])
 def test_scan_finds_more_regions_than_fit(descriptor, memory, monkeypatch, at_a_time):
     """It goes on where the kernel stopped, without a gap and without a region twice."""

@@ -1,10 +1,13 @@
-"""The mover's account, on a machine in memory that behaves as Linux 6.12, and on this one.
+"""The mover's account is the truth, whatever happens on the machine meanwhile.
 
-The machine in memory is held to rows that were observed on Linux 6.12.117, so that what the mover
-does on it means something; the lab's tests repeat the essential cases on that kernel itself.
+The machine is the model, which behaves as Linux 6.12 (tests/conformance) and can be disturbed on
+purpose; tests/lab_tier/test_mover.py repeats the essential cases on that kernel itself.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -12,415 +15,661 @@ from guestkit.memory import unmap
 from guestkit.pages import PAGE_BYTES
 from hypothesis import given, settings, strategies as st
 
-from movepages.abi import UNWRITTEN, Errno, MoveFlag
+from movepages.abi import UNWRITTEN, Errno
 from movepages.errors import (
-    ArgumentError,
-    InvalidCallError,
     NoSuchNodeError,
     NoSuchProcessError,
     OutsideCpusetError,
     call_error,
 )
+from movepages.kernel import LINUX_2_6_18, LINUX_6_12, PATCH_2006, SimulatedMachine
+from movepages.kernel.inject import BeforeCall, Busy, LruBusy, NoMemory, Pin, pull_back
+from movepages.kernel.tasks import Cpuset
 from movepages.linux.machine import LinuxMachine
-from movepages.linux.page_calls import unwritten
-from movepages.placement import mover
-from movepages.values import CallResult
+from movepages.nodeset import NodeSet
+from movepages.placement import Options, execute, make_plan, select
+from movepages.values import NO_NODE, CallResult, Placement
 
-MOVE, MOVE_ALL = MoveFlag.MOVE, MoveFlag.MOVE_ALL
-PLENTY = 10**9
-
-
-class HonestMachine:
-    """Pages on nodes, and move_pages(2) as mm/migrate.c of Linux 6.12 has it.
-
-    A page is where `node_of` says, by its address; what is not in there was never touched. `folio`
-    gives the first address of the folio that an address belongs to. `room` is free pages by node;
-    the nodes in it are those with memory.
-    """
-
-    page_size_bytes = PAGE_BYTES
-
-    def __init__(self, node_of, *, room=None, pinned=(), shared=(), zero=(), folio=None):
-        """Take the pages, each kind as addresses."""
-        self.node_of = dict(node_of)
-        self.room = dict(room or dict.fromkeys(range(4), PLENTY))
-        self.pinned, self.shared, self.zero = set(pinned), set(shared), set(zero)
-        self.folio = folio or {}
-        self.allowed = set(self.room)
-        self.calls = 0
-        self.lives_for = PLENTY
-        """Calls until the process ends."""
-
-    def query_pages(self, pid, addresses):
-        """Return where pages are."""
-        status = unwritten(len(addresses))
-        self._count_call(pid, status)
-        status[:] = [self._node(address) for address in addresses.tolist()]
-        return CallResult(0, status)
-
-    def move_pages(self, pid, addresses, nodes, flags):
-        """Move pages: do_pages_move() of mm/migrate.c. A call about nothing costs as much."""
-        assert len(addresses)
-        status = unwritten(len(addresses))
-        self._count_call(pid, status)
-        ret = self._walk(addresses.tolist(), nodes.tolist(), flags, status)
-        return CallResult(ret, status).check("move_pages", pid=pid)
-
-    def _count_call(self, pid, status):
-        self.calls += 1
-        if self.calls > self.lives_for:
-            result = CallResult(-Errno.ESRCH, status)
-            raise call_error(-Errno.ESRCH, "move_pages", pid=pid, result=result)
-
-    def _head(self, address):
-        return self.folio.get(address, address)
-
-    def _node(self, address):
-        if address in self.zero:
-            return -Errno.EFAULT
-        return self.node_of.get(self._head(address), -Errno.ENOENT)
-
-    def _walk(self, addresses, nodes, flags, status):
-        batch, target = [], None
-        for index, (address, node) in enumerate(zip(addresses, nodes, strict=True)):
-            error = self._refusal(node)
-            if error:
-                self._flush(batch, target, addresses, status)
-                return error
-            if node != target:
-                failed = self._flush(batch, target, addresses, status)
-                if failed:
-                    return failed if failed < 0 else failed + len(addresses) - index
-                batch, target = [], node
-            said = self._isolate(address, node, flags, [addresses[i] for i in batch])
-            if said is None:
-                batch.append(index)
-                continue
-            status[index] = said
-            failed = self._flush(batch, target, addresses, status)
-            if failed:
-                return failed if failed < 0 else failed + len(addresses) - index - 1
-            batch = []
-        return self._flush(batch, target, addresses, status)
-
-    def _refusal(self, node):
-        if node not in self.room:
-            return -Errno.ENODEV
-        return 0 if node in self.allowed else -Errno.EACCES
-
-    def _isolate(self, address, node, flags, batch):
-        where = self._node(address)
-        if where < 0 or where == node:
-            return where
-        if self._head(address) in self.shared and not flags & MOVE_ALL:
-            return -Errno.EACCES
-        return -Errno.EBUSY if self._head(address) in map(self._head, batch) else None
-
-    def _flush(self, batch, target, addresses, status):
-        failed = 0
-        for head in (self._head(addresses[index]) for index in batch):
-            if head in self.pinned:
-                failed += 1
-            elif not self.room[target]:
-                return -Errno.ENOMEM
-            else:
-                self.room[target] -= 1
-                self.room[self.node_of[head]] += 1
-                self.node_of[head] = target
-        if batch and not failed:
-            status[batch] = target
-        return failed
+PAGE = 4096
+QUICK = Options(backoff_s=0.0)
 
 
-def at(*pages):
-    """Return addresses of pages by number."""
-    return np.array([page * PAGE_BYTES for page in pages], dtype=np.uint64)
+class Clock:
+    """A clock that waits for nobody, and remembers how long it was asked to."""
+
+    def __init__(self, step=0.0):
+        """Let each look at it take so many seconds."""
+        self.time, self.step, self.slept = 100.0, step, []
+
+    def now(self):
+        """Return the time."""
+        self.time += self.step
+        return self.time
+
+    def sleep(self, seconds):
+        """Go forward at once."""
+        self.slept.append(seconds)
+        self.time += seconds
 
 
-def machine(*nodes, pinned=(), **kinds):
-    """Make a machine with page 1 on the first node, 2 on the second ...; None is untouched."""
-    node_of = {i * PAGE_BYTES: n for i, n in enumerate(nodes, 1) if n is not None}
-    return HonestMachine(node_of, pinned=set(at(*pinned).tolist()), **kinds)
+def plan_of(machine, task, addresses, nodes, *, size=None):
+    """Plan to move base pages, wherever they are, to one node or each to its own."""
+    where = np.array(addresses, dtype=np.uint64)
+    count = len(where)
+    found = machine.query_pages(task.pid, where).status if count else np.zeros(0, np.int32)
+    pages = np.ones(count, np.int64)
+    placement = Placement(where, pages, pages * (size or machine.page_size_bytes), found)
+    return make_plan(machine.task(task.pid).id, placement, nodes)
 
 
-def to(*nodes):
-    """Return target nodes."""
-    return np.array(nodes, dtype=np.int32)
+def start(pages=8, *, nodes=4, memory="64M", page_size_bytes=PAGE, semantics=LINUX_6_12, **facts):
+    """Return a machine, a process with pages on node 0, each with a mark, and their addresses."""
+    machine = SimulatedMachine(
+        f"{nodes} x {memory}", semantics=semantics, page_size_bytes=page_size_bytes
+    )
+    task = machine.spawn(**facts)
+    first = task.mmap(pages)
+    task.poke(first, range(1, pages + 1))
+    return machine, task, task.addresses(first, pages)
 
 
-def raw(on, addresses, nodes):
-    """Make the call; return the return value and the statuses, also of an error."""
-    try:
-        result = on.move_pages(1, addresses, nodes, MOVE)
-    except OSError as error:
-        result = error.result
-    return result.ret, result.status.tolist()
+def moved(machine, task, addresses, nodes, options=QUICK, **settings):
+    """Plan, move, and return the ledger; the machine has lost nothing, and no mark is wrong."""
+    plan = plan_of(machine, task, addresses, nodes)
+    ledger = execute(plan, machine, options, clock=Clock(), **settings)
+    machine.check()
+    assert accounted(ledger)
+    return ledger
 
 
-def accounted(report):
-    """Tell whether every page has one outcome."""
-    return report.asked == report.moved + report.already_there + sum(report.failed.values())
+def accounted(ledger):
+    """Tell whether every page has one outcome, and how many have which adds up."""
+    sums = ledger.moved_pages + ledger.untried_pages + sum(ledger.failed().values())
+    return len(ledger) == sums and ledger.asked == sums + ledger.already_there
 
 
-NEVER = UNWRITTEN
+def truth(machine, ledger):
+    """Return where the pages of a ledger are, or why nowhere."""
+    addresses = ledger.plan.page_runs().addresses()
+    return machine.query_pages(ledger.plan.task.pid, addresses).status
 
 
-@pytest.mark.parametrize(
-    ("on", "pages", "targets", "ret", "status"),
-    [
-        (machine(0, 0, 0), (1, 2, 3), (1, 1, 1), 0, [1, 1, 1]),
-        (machine(0, None, 0), (1, 2, 3), (1, 1, 1), 0, [1, -2, 1]),
-        (machine(1), (1,), (1,), 0, [1]),
-        (machine(0), (1, 1, 1), (1, 1, 1), 0, [1, -16, 1]),
-        (machine(0, 0), (1, 2, 1, 2), (1, 1, 1, 1), 0, [1, 1, -16, 1]),
-        (machine(0), (1, 1), (1, 0), 0, [1, 0]),
-        (machine(0), (1, 1), (0, 1), 0, [0, 1]),
-        (machine(0, pinned=[1]), (1,), (1,), 1, [NEVER]),
-        (machine(0, 0, 0, pinned=[1]), (1, 2, 3), (1, 1, 1), 1, [NEVER] * 3),
-        (machine(0, None, 0, pinned=[1]), (1, 2, 3), (1, 1, 1), 2, [NEVER, -2, NEVER]),
-        (machine(0, 0, 0, 0, pinned=[3]), (1, 2, 3, 4), (1, 0, 1, 0), 2, [1, 0, NEVER, NEVER]),
-        (
-            machine(0, 0, 0, *[1] * 17, pinned=[1, 2, 3]),
-            range(1, 21),
-            [1] * 20,
-            19,
-            [NEVER] * 3 + [1] + [NEVER] * 16,
-        ),
-        (machine(0, 0, 0, 0), (1, 2, 3, 4), (1, 1, 9, 1), -19, [1, 1, NEVER, NEVER]),
-        (machine(0, 0, pinned=[1]), (1, 2), (1, 9), -19, [NEVER, NEVER]),
-        (machine(0, 0, 0, room={0: 9, 1: 2}), (1, 2, 3), (1, 1, 1), -12, [NEVER] * 3),
-    ],
-)
-def test_the_machine_answers_as_linux_does(on, pages, targets, ret, status):
-    """Return values and statuses are those of rows observed on Linux 6.12."""
-    assert raw(on, at(*pages), to(*targets)) == (ret, status)
-
-
-def test_the_machine_moves_what_linux_moves():
-    """Pages of a batch that failed have moved all the same, but for the pinned one."""
-    on = machine(0, 0, 0, pinned=[1])
-    raw(on, at(1, 2, 3), to(1, 1, 1))
-    assert on.query_pages(1, at(1, 2, 3)).status.tolist() == [0, 1, 1]
-
-
-def test_a_folio_is_moved_by_any_of_its_addresses():
-    """The second address of a folio in a call is busy, the rest of them is there by then."""
-    on = HonestMachine({4096: 0}, folio=dict.fromkeys(at(1, 2, 3, 4).tolist(), 4096))
-    assert raw(on, at(1, 2, 3, 4), to(1, 1, 1, 1)) == (0, [1, -16, 1, 1])
+# -- whatever happens -------------------------------------------------------------------------
 
 
 @st.composite
-def cases(draw):
-    """Draw a machine, what to move where, and the size of a batch."""
-    count = draw(st.integers(0, 40))
-    kinds = draw(
-        st.lists(
-            st.sampled_from(["plain"] * 5 + ["pinned", "shared", "absent", "zero"]),
-            min_size=count,
-            max_size=count,
-        )
-    )
-    node = st.integers(0, 3)
-    nodes = draw(st.lists(node, min_size=count, max_size=count))
-    targets = draw(st.lists(node, min_size=count, max_size=count))
-    of_kind = {
-        kind: set(at(*(i for i, k in enumerate(kinds, 1) if k == kind)).tolist())
-        for kind in ("pinned", "shared", "absent", "zero")
+def worlds(draw):
+    """Draw a machine with a process of many kinds of pages, and how to move them."""
+    page_size = draw(st.sampled_from([4096, 65536]))
+    machine = SimulatedMachine(f"4 x {400 * page_size >> 10}K", page_size_bytes=page_size)
+    task = machine.spawn()
+    kinds = draw(st.lists(st.sampled_from("aaaasszh"), min_size=1, max_size=6))
+    spans = []
+    for kind in kinds:
+        pages = draw(st.integers(1, 12))
+        if kind == "h" and page_size == 65536:
+            pages = 32 * draw(st.integers(1, 2))
+        first = task.mmap(pages)
+        if kind == "h":
+            task.madvise(first, pages, "hugepage")
+        if kind == "z":
+            task.read(first, pages)
+        else:
+            task.write(first, pages)
+        spans.append((kind, first, pages))
+    if "s" in kinds:
+        task.fork()
+    for kind, first, pages in spans:
+        if kind in "ah":
+            task.write(first, pages)  # copies what the child shares
+    return machine, task, spans
+
+
+disturbances = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["pin", "pin", "lru", "busy", "nomemory", "exit", "unmap", "offline", "back"]
+        ),
+        st.integers(0, 5),
+        st.integers(0, 11),
+        st.integers(1, 8),
+    ),
+    max_size=4,
+)
+
+
+def inject(machine, task, spans, disturbance):
+    """Arm a disturbance of a span, a page in it, and a time; return its kind, or nothing."""
+    kind, span, page, when = disturbance
+    what, first, pages = spans[span % len(spans)]
+    address = first + page % pages * machine.page_size_bytes
+    present = what != "z"
+    faults = {
+        "pin": lambda: Pin(task, address),
+        "lru": lambda: LruBusy(task, address),
+        "busy": lambda: Busy(task, address, passes=when % 3 + 1),
+        "nomemory": lambda: NoMemory(when),
+        "exit": lambda: BeforeCall(when, lambda: task.struct.mm and task.exit()),
+        "unmap": lambda: BeforeCall(when, lambda: task.struct.mm and task.munmap(first, pages)),
+        "offline": lambda: BeforeCall(
+            when, lambda: 3 in machine.topology().with_memory and machine.offline(3)
+        ),
+        "back": lambda: BeforeCall(when, lambda: task.struct.mm and pull_back(task, address, 0)),
     }
-    addresses = at(*range(1, count + 1))
-    node_of = {
-        address: where
-        for address, where in zip(addresses.tolist(), nodes, strict=True)
-        if address not in of_kind["absent"]
-    }
-    order = draw(st.permutations(range(count)))
-    on = HonestMachine(
-        node_of, pinned=of_kind["pinned"], shared=of_kind["shared"], zero=of_kind["zero"]
+    if kind in {"pin", "lru", "busy"} and (not present or int(task.frames(address, 1)[0]) < 0):
+        return None
+    try:
+        return kind, machine.inject(faults[kind]())
+    except ValueError:  # it is isolated or refused already
+        return None
+
+
+@settings(max_examples=150)
+@given(
+    worlds(),
+    disturbances,
+    st.sampled_from([(1,), (1, 2), (0, 1, 2, 3)]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_the_account_is_the_truth(world, faults, targets, shared, spill, batch, tries, verify):
+    """Every page is accounted for once, and is where the ledger says; what can move has moved."""
+    machine, task, spans = world
+    options = Options(
+        shared=shared,
+        spill=spill,
+        verify=verify,
+        least_batch_pages=1,
+        largest_batch_pages=batch,
+        most_tries=tries,
+        backoff_s=0.0,
     )
-    return on, addresses[list(order)], to(*targets)[list(order)], draw(st.integers(1, 16))
+    located = select.locate(machine, task.pid, select.everything())
+    runs = located.page_runs()
+    nodes = np.resize(np.array(targets, np.int32), len(runs))
+    plan = make_plan(machine.task(task.pid).id, located, nodes)
+    with ExitStack() as stack:
+        armed = [inject(machine, task, spans, fault) for fault in faults]
+        for each in filter(None, armed):
+            stack.enter_context(each[1])
+        kinds = {each[0] for each in armed if each}
+        ledger = execute(plan, machine, options, clock=Clock())
+        machine.check()
+        assert accounted(ledger)
+        assert int(ledger.tries.max(initial=0)) <= tries
+    if "exit" in kinds:
+        return
+    now = truth(machine, ledger)  # what was armed, and has not happened by now, does not any more
+    settled = not kinds & {"unmap", "back", "offline"}
+    if settled or (verify and ledger.verified):
+        heard = ledger.now != UNWRITTEN
+        assert (ledger.now[heard] == now[heard]).all()
+    if settled:
+        assert (now[ledger.arrived] == ledger.to[ledger.arrived]).all()
+    if not kinds:
+        assert set(ledger.failed()) <= {-Errno.EACCES}
+        assert ledger.complete or not shared
+    if kinds <= {"pin"}:
+        stuck = sum(ledger.failed().values()) - ledger.failed().get(-Errno.EACCES, 0)
+        assert stuck <= len(faults)
+        assert not ledger.untried_pages
 
 
-def moved_by(on, addresses, targets, flags, batch_pages):
-    """Run the mover with batches of some size; return its report, and where pages were before."""
-    before = on.query_pages(1, addresses).status
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mover, "BATCH_PAGES", batch_pages)
-        return mover.move(on, 1, addresses, targets, flags), before
+# -- pages that do not move -------------------------------------------------------------------
 
 
-@settings(max_examples=300)
-@given(cases(), st.sampled_from([MOVE, MOVE_ALL]))
-def test_the_account_is_the_truth(case, flags):
-    """Every movable page is moved, and every page is counted once, for what became of it."""
-    on, addresses, targets, batch_pages = case
-    report, before = moved_by(on, addresses, targets, flags, batch_pages)
-    now = on.query_pages(1, addresses).status
-    was_there = before == targets
-    there = now == targets
-    stuck = {}
-    for address, status in zip(addresses[~there].tolist(), now[~there].tolist(), strict=True):
-        shared = address in on.shared and not flags & MOVE_ALL
-        code = status if status < 0 else -Errno.EACCES if shared else UNWRITTEN
-        stuck[code] = stuck.get(code, 0) + 1
-        assert status < 0 or shared or address in on.pinned
-    assert report.asked == len(addresses)
-    assert report.already_there == was_there.sum()
-    assert report.moved == (there & ~was_there).sum()
-    assert report.failed == stuck
-    assert report.bytes_moved == report.moved * PAGE_BYTES
-    assert report.error is None
-    assert report.complete == bool(there.all())
+@pytest.mark.parametrize("page_size", [4096, 65536])
+def test_pinned_pages_hold_up_nobody(page_size):
+    """Of 3000 pages with some pinned all others move, and those are named by their status."""
+    machine, task, pages = start(3000, page_size_bytes=page_size, memory="512M")
+    pinned = [0, 1, 777, 2048, 2999]
+    with ExitStack() as stack:
+        for page in pinned:
+            stack.enter_context(machine.inject(Pin(task, int(pages[page]))))
+        ledger = moved(machine, task, pages, 1)
+        assert (ledger.moved_pages, ledger.failed()) == (2995, {UNWRITTEN: 5})
+        assert np.flatnonzero(~ledger.arrived).tolist() == pinned
+        assert ledger.now[pinned].tolist() == [0] * 5
+        assert set(ledger.tries[pinned].tolist()) == {QUICK.most_tries}
+        assert task.nodes(int(pages[0]), 3000).tolist() == ledger.now.tolist()
+    assert task.peek(int(pages[0]), 3000).tolist() == list(range(1, 3001))
 
 
-@given(cases(), st.dictionaries(st.integers(0, 3), st.integers(0, 8), min_size=4, max_size=4))
-def test_a_full_node_takes_what_it_can(case, room):
-    """However little room there is, the account is the truth."""
-    on, addresses, targets, batch_pages = case
-    on.room = room
-    report, before = moved_by(on, addresses, targets, MOVE_ALL, batch_pages)
-    now = on.query_pages(1, addresses).status
-    assert accounted(report)
-    assert report.moved == ((now == targets) & (before != targets)).sum()
-    assert report.already_there == (before == targets).sum()
-    assert set(report.failed) <= {-2, -14, -Errno.ENOMEM, UNWRITTEN}
-    assert report.error is None
+@pytest.mark.parametrize("tries", [1, 2, 5])
+def test_no_page_is_asked_for_more_often_than_it_may(tries):
+    """The calls are counted, not the ledger: a pinned page comes up so often, all others once."""
+    machine, task, pages = start(100)
+    plan = plan_of(machine, task, pages, 1)
+    asked = Counter()
+    call = machine.move_pages
+
+    def counting(pid, addresses, nodes, flags):
+        asked.update(addresses.tolist())
+        return call(pid, addresses, nodes, flags)
+
+    machine.move_pages = counting
+    with machine.inject(Pin(task, int(pages[40]), pages=3)):
+        execute(plan, machine, Options(most_tries=tries, backoff_s=0.0), clock=Clock())
+    assert [asked[page] for page in pages.tolist()] == [1] * 40 + [tries] * 3 + [1] * 57
 
 
-@pytest.mark.parametrize(("room", "moved"), [(0, 0), (1, 1), (9, 9), (10, 10), (11, 10)])
-def test_a_full_node_at_its_limit(room, moved):
+def test_pinned_and_shared_pages_by_turns():
+    """A shared page ends a batch and a pinned one fails it: still each other page is moved."""
+    machine, task, pages = start(60)
+    task.fork()
+    for page in [p for number, p in enumerate(pages.tolist()) if number % 3]:
+        task.write(page)
+    with ExitStack() as stack:
+        for page in pages[1::6].tolist():
+            stack.enter_context(machine.inject(Pin(task, page)))
+        ledger = moved(machine, task, pages, 1)
+    assert ledger.failed() == {-Errno.EACCES: 20, UNWRITTEN: 10}
+    assert ledger.moved_pages == 30
+    assert ledger.tries[::3].tolist() == [1] * 20, "shared pages are not asked for again"
+
+
+@pytest.mark.parametrize(("tries", "moves"), [(1, 0), (2, 1), (5, 1)])
+def test_a_page_that_is_busy_for_a_while_is_tried_again(tries, moves):
+    """-EBUSY while someone else has it isolated; it moves when that is over, if tries are left."""
+    machine, task, pages = start(3)
+    held = machine.inject(LruBusy(task, int(pages[1])))
+    machine.inject(BeforeCall(4, held.release))  # after one query of the test, one move, one query
+    ledger = moved(machine, task, pages, 1, Options(most_tries=tries, backoff_s=0.0))
+    held.release()
+    assert ledger.moved_pages == 2 + moves
+    assert ledger.failed() == ({} if moves else {-Errno.EBUSY: 1})
+    assert int(ledger.tries[1]) == 1 + moves
+
+
+def test_the_mover_waits_longer_each_time():
+    """Between the rounds for pages that stay busy it waits, twice as long each time, to 0.1 s."""
+    machine, task, pages = start(2)
+    clock = Clock()
+    plan = plan_of(machine, task, pages, 1)
+    with machine.inject(Pin(task, int(pages[0]))):
+        options = Options(most_tries=6, backoff_s=0.010)
+        assert execute(plan, machine, options, clock=clock).failed() == {UNWRITTEN: 1}
+    rounds = [0.010, 0.020, 0.040, 0.080, 0.1]
+    assert sum(clock.slept) == pytest.approx(sum(rounds))
+    assert clock.slept[:3] == pytest.approx(rounds[:3])
+
+
+def test_pages_of_every_kind():
+    """Untouched pages, zero pages and holes each keep the status of their kind; none is retried."""
+    machine, task, pages = start(10)
+    first = task.mmap(20)
+    task.read(first, 10)
+    hole = task.addresses(first + 20 * PAGE, 5)
+    asked = [*pages.tolist(), *task.addresses(first, 20).tolist(), *hole.tolist()]
+    ledger = moved(machine, task, asked, 2)
+    assert ledger.moved_pages == 10
+    assert ledger.failed() == {-Errno.EFAULT: 15, -Errno.ENOENT: 10}
+    assert set(ledger.tries.tolist()) == {1}
+
+
+def test_shared_pages_move_when_told_to():
+    """-EACCES without the right flag; with it the page moves for both processes."""
+    machine, task, pages = start(4)
+    child = task.fork()
+    assert moved(machine, task, pages, 1).failed() == {-Errno.EACCES: 4}
+    assert moved(machine, task, pages, 1, Options(shared=True)).complete
+    assert child.nodes(int(pages[0]), 4).tolist() == [1] * 4
+
+
+def test_addresses_of_one_huge_page_count_one_by_one():
+    """The folio moves once, and each address that was given is there: no -EBUSY is left."""
+    machine = SimulatedMachine("4 x 64M")
+    task = machine.spawn()
+    first = task.mmap(1024)
+    task.madvise(first, 1024, "hugepage")
+    task.write(first, 1024)
+    ledger = moved(machine, task, task.addresses(first, 512), 1)
+    assert (ledger.moved_pages, ledger.failed()) == (512, {})
+
+
+@pytest.mark.parametrize("semantics", [LINUX_2_6_18, PATCH_2006, LINUX_6_12], ids=lambda s: s.name)
+def test_kernels_that_answer_otherwise(semantics):
+    """Page statuses of 2006 lead to the same account: pinned, shared, absent and plain pages."""
+    machine, task, pages = start(40, semantics=semantics)
+    task.fork()
+    for page in pages[:30].tolist():
+        task.write(page)
+    empty = task.mmap(3)
+    asked = [*pages.tolist(), *task.addresses(empty, 3).tolist()]
+    with machine.inject(Pin(task, int(pages[7]), pages=2)):
+        ledger = moved(machine, task, asked, 1)
+    assert ledger.moved_pages == 28
+    assert sum(ledger.failed().values()) == 15
+    assert ledger.failed()[-Errno.EACCES] == 10
+    assert ledger.now[:30].tolist() == [0 if page in {7, 8} else 1 for page in range(30)]
+
+
+def refusing(machine, refuse):
+    """Let a machine refuse calls: `refuse` is told how many pages one has, and says the errno."""
+    call = machine.move_pages
+
+    def move_pages(pid, addresses, nodes, flags):
+        if errno := refuse(len(addresses)):
+            status = np.full(len(addresses), UNWRITTEN, np.int32)
+            raise call_error(-errno, "move_pages", pid=pid, result=CallResult(-errno, status))
+        return call(pid, addresses, nodes, flags)
+
+    machine.move_pages = move_pages
+
+
+def test_a_kernel_that_takes_few_pages_a_call():
+    """Before 2.6.29 too many are -E2BIG: calls are halved until they are taken."""
+    machine, task, pages = start(100)
+    asked = []
+    refusing(machine, lambda count: asked.append(count) or (Errno.E2BIG if count > 7 else 0))
+    assert moved(
+        machine, task, pages, 1, Options(least_batch_pages=32, largest_batch_pages=32)
+    ).complete
+    assert asked[:4] == [32, 16, 8, 4]
+    assert set(asked[4:]) == {4}
+
+
+def test_a_kernel_without_memory_for_the_arrays():
+    """In 2.6.18 they come from vmalloc; a call that is too long for it is made shorter."""
+    machine = SimulatedMachine("2 x 8M", semantics=LINUX_2_6_18, vmalloc_limit_bytes=PAGE)
+    task = machine.spawn()
+    first = task.mmap(600)
+    task.write(first, 600)
+    placement = select.locate(machine, task.pid, select.everything())
+    plan = make_plan(machine.task(task.pid).id, placement, 1)
+    assert execute(plan, machine, QUICK, clock=Clock()).complete
+    machine.check()
+
+
+def test_nothing_to_move_was_an_error_once():
+    """Before 2.6.28 a call of which no page needs to move is -ENOENT, and that is no error."""
+    machine, task, pages = start(4)
+    refusing(machine, lambda _: Errno.ENOENT)
+    ledger = moved(machine, task, pages, 1)
+    assert (ledger.error, ledger.ended) == (None, "done")
+    assert ledger.failed() == {UNWRITTEN: 4}
+
+
+@pytest.mark.parametrize("errno", [Errno.EPERM, Errno.EINVAL, Errno.ENOSYS, Errno.EIO])
+def test_what_the_kernel_refuses_ends_the_work(errno):
+    """The error is in the ledger; what had moved by then has, and the rest is accounted for."""
+    machine, task, pages = start(20)
+    calls = []
+    refusing(machine, lambda count: calls.append(count) or (errno if len(calls) > 2 else 0))
+    options = Options(least_batch_pages=5, largest_batch_pages=5)
+    ledger = moved(machine, task, pages, 1, options)
+    assert (ledger.error.errno, ledger.ended) == (errno, "error")
+    assert ledger.moved_pages == 10
+    assert (ledger.now[:10] == 1).all()
+
+
+# -- nodes that have no room, or are not there ------------------------------------------------
+
+
+def full_node(*, room, pages=10):
+    """Return a machine whose node 1 has room for so many pages, a process, and its pages."""
+    machine, task, addresses = start(pages)
+    memory = machine.memory
+    taken = memory.frames.allocate(1, memory.frames.nodes[1].free_pages - room)
+    memory.pins.update(taken.tolist())
+    return machine, task, addresses
+
+
+@pytest.mark.parametrize("room", [0, 1, 9, 10, 11])
+def test_a_full_node_at_its_limit(room):
     """Just so many pages move as there is room for; the others are named by the errno."""
-    on = machine(*[0] * 10, room={0: 0, 1: room})
-    report, _ = moved_by(on, at(*range(1, 11)), to(*[1] * 10), MOVE, 4)
-    assert (report.moved, report.already_there) == (moved, 0)
-    assert report.failed == ({-Errno.ENOMEM: 10 - moved} if moved < 10 else {})
-    assert report.complete == (moved == 10)
-
-
-def test_what_was_said_before_a_node_was_full_is_kept():
-    """A status that the kernel wrote before it gave up stands: the shared page is named as such."""
-    on = machine(0, 0, 0, 0, room={0: 0, 1: 1}, shared=at(2).tolist())
-    report, _ = moved_by(on, at(1, 2, 3, 4), to(1, 1, 1, 1), MOVE, 4096)
-    assert (report.moved, report.failed) == (1, {-Errno.EACCES: 1, -Errno.ENOMEM: 2})
-
-
-def test_an_error_without_statuses_is_accounted_for():
-    """A machine may fail without saying how far it came: where the pages are is asked."""
-
-    class Terse(HonestMachine):
-        def move_pages(self, pid, addresses, nodes, flags):
-            super().move_pages(pid, addresses, nodes, flags)
-            raise call_error(-Errno.EINVAL, "move_pages")
-
-    report = mover.move(Terse({4096: 0, 8192: 0}, pinned=[4096]), 1, at(1, 2), to(1, 1), MOVE)
-    assert isinstance(report.error, InvalidCallError)
-    assert (report.moved, report.failed) == (1, {UNWRITTEN: 1})
+    machine, task, pages = full_node(room=room)
+    ledger = moved(machine, task, pages, 1)
+    assert ledger.moved_pages == min(room, 10)
+    assert ledger.failed() == ({-Errno.ENOMEM: 10 - room} if room < 10 else {})
+    assert ledger.complete == (room >= 10)
 
 
 def test_one_full_node_does_not_keep_pages_from_another():
     """When a node is full the pages for the next one are moved still."""
-    on = machine(*[0] * 6, room={0: 0, 1: 1, 2: 9})
-    report, _ = moved_by(on, at(1, 2, 3, 4, 5, 6), to(1, 2, 1, 2, 1, 2), MOVE, 4096)
-    assert (report.moved, report.failed) == (4, {-Errno.ENOMEM: 2})
+    machine, task, pages = full_node(room=1)
+    ledger = moved(machine, task, pages, [1, 2] * 5)
+    assert (ledger.moved_pages, ledger.failed()) == (6, {-Errno.ENOMEM: 4})
 
 
-@settings(max_examples=200)
-@given(cases(), st.integers(0, 30))
-def test_a_process_that_ends_meanwhile_is_accounted_for(case, calls):
-    """Whenever it ends, the error says so, and nothing counts as moved that was not."""
-    on, addresses, targets, batch_pages = case
-    before = on.query_pages(1, addresses).status
-    on.lives_for = on.calls + 1 + calls
-    report, _ = moved_by(on, addresses, targets, MOVE, batch_pages)
-    on.lives_for = PLENTY
-    now = on.query_pages(1, addresses).status
-    assert accounted(report)
-    assert report.moved <= ((now == targets) & (before != targets)).sum()
-    assert report.already_there <= (before == targets).sum()
-    assert all(code < 0 for code in report.failed)
-    assert report.error is None or isinstance(report.error, NoSuchProcessError)
-    if report.error is not None:
-        assert not report.complete
+def test_a_single_allocation_that_fails_is_no_full_node():
+    """Whichever allocation of a call fails, all pages have moved in the end."""
+    for number in (1, 2, 9, 10):
+        machine, task, pages = start(10)
+        with machine.inject(BeforeCall(1, lambda: None)):
+            plan = plan_of(machine, task, pages, 1)
+        with machine.inject(NoMemory(number)):
+            ledger = execute(plan, machine, QUICK, clock=Clock())
+        assert ledger.complete, number
+        machine.check()
 
 
-def test_pages_in_place_of_a_process_that_ends_have_not_moved():
-    """A process that ends while its pages are looked up: those seen in place were there already."""
-    on = machine(1, 1, 1, 1)
-    on.lives_for = 2
-    report, _ = moved_by(on, at(1, 2, 3, 4), to(1, 1, 1, 1), MOVE, 2)
-    assert (report.moved, report.already_there) == (0, 2)
-    assert report.failed == {UNWRITTEN: 2}
-    assert isinstance(report.error, NoSuchProcessError)
+def test_pages_spill_to_the_nearest_node_with_room():
+    """What finds no room goes to the nearest allowed node that has some; the ledger says where."""
+    machine, task, pages = full_node(room=4)
+    ledger = moved(machine, task, pages, 1, Options(spill=True))
+    assert ledger.complete
+    assert Counter(ledger.now.tolist()) == {1: 4, 0: 6}
+    assert ledger.spilled_pages == 6
+    assert ledger.plan.to_node.tolist() == [1]
+
+
+def test_pages_do_not_spill_out_of_the_cpuset():
+    """Where the process may use no other node, what found no room has failed."""
+    machine, task, pages = full_node(room=4)
+    task.attach(Cpuset(NodeSet([1]), migrates=False))
+    ledger = moved(machine, task, pages, 1, Options(spill=True))
+    assert (ledger.moved_pages, ledger.failed()) == (4, {-Errno.ENOMEM: 6})
 
 
 @pytest.mark.parametrize("missing", [9, -1])
-def test_a_node_that_does_not_exist_ends_the_work(missing):
-    """The error is in the report; what was not tried is counted as unwritten."""
-    on = machine(0, 1, 0, None)
-    report, _ = moved_by(on, at(1, 2, 3, 4), to(1, 1, missing, 1), MOVE, 4096)
-    assert isinstance(report.error, NoSuchNodeError)
-    assert accounted(report)
-    assert report.already_there == 1
-    assert report.moved == (1 if missing > 0 else 0)  # nodes are served in rising order
-    assert report.failed[-Errno.ENOENT] == 1
-    assert not report.complete
+def test_a_node_that_does_not_exist_keeps_nobody_from_another(missing):
+    """The error is in the ledger; its pages are untried, and those for other nodes have moved."""
+    machine, task, pages = start(4)
+    ledger = moved(machine, task, pages, [1, 2, missing, 1])
+    assert isinstance(ledger.error, NoSuchNodeError)
+    assert (ledger.moved_pages, ledger.untried_pages, ledger.failed()) == (3, 1, {})
 
 
-def test_a_node_outside_the_cpuset_ends_the_work():
+def test_a_node_that_goes_offline():
+    """Between two calls the target goes: what was there is elsewhere, the rest is untried."""
+    machine, task, pages = start(20)
+    options = Options(least_batch_pages=1, largest_batch_pages=5, backoff_s=0.0, verify=True)
+    machine.inject(BeforeCall(4, lambda: machine.offline(3)))  # the first is the test's own query
+    ledger = moved(machine, task, pages, 3, options)
+    assert isinstance(ledger.error, NoSuchNodeError)
+    assert (ledger.moved_pages, ledger.untried_pages) == (10, 10)
+    assert 3 not in ledger.now
+    assert sum(ledger.strayed().values()) == 10
+    assert ledger.now.tolist() == truth(machine, ledger).tolist()
+
+
+def test_a_node_outside_the_cpuset():
     """The same holds for a node that the process may not use."""
-    on = machine(0, 0)
-    on.allowed = {0, 1}
-    report, _ = moved_by(on, at(1, 2), to(1, 2), MOVE, 4096)
-    assert isinstance(report.error, OutsideCpusetError)
-    assert (report.moved, report.failed) == (1, {UNWRITTEN: 1})
+    machine, task, pages = start(2, cpuset=Cpuset(NodeSet([0, 1])))
+    ledger = moved(machine, task, pages, [1, 2])
+    assert isinstance(ledger.error, OutsideCpusetError)
+    assert (ledger.moved_pages, ledger.untried_pages) == (1, 1)
 
 
-def test_several_addresses_of_one_folio_count_one_by_one():
-    """The folio moves once, and each address that was given is there in the end."""
-    on = HonestMachine({4096: 0}, folio=dict.fromkeys(at(1, 2, 3, 4).tolist(), 4096))
-    report = mover.move(on, 1, at(1, 2, 3, 4), to(1, 1, 1, 1), MOVE)
-    assert (report.asked, report.moved, report.failed) == (4, 4, {})
+# -- processes that end -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pinned", "most"), [((), 1), ((1,), 10), ((512,), 10), ((7, 300), 19)])
-def test_a_pinned_page_costs_few_calls(pinned, most):
-    """Halving finds a pinned page among 512 in as many steps as 512 has bits."""
-    on = machine(*[0] * 512, pinned=pinned)
-    report = mover.move(on, 1, at(*range(1, 513)), to(*[1] * 512), MOVE)
-    assert (report.moved, report.failed.get(UNWRITTEN, 0)) == (512 - len(pinned), len(pinned))
-    assert on.calls <= 1 + 2 * most
+@pytest.mark.parametrize("calls", range(2, 7))
+def test_a_process_that_ends_meanwhile(calls):
+    """Whenever it ends, the ledger says so, and nothing counts as moved that was not."""
+    machine, task, pages = start(20)
+    options = Options(least_batch_pages=1, largest_batch_pages=5, backoff_s=0.0)
+    machine.inject(BeforeCall(calls, task.exit))
+    plan = plan_of(machine, task, pages, 1)
+    ledger = execute(plan, machine, options, clock=Clock())
+    assert accounted(ledger)
+    done = 5 * (calls - 2)
+    assert ledger.moved_pages == done
+    assert (ledger.error is None) == (done == 20)
+    assert ledger.ended == ("done" if done == 20 else "error")
+    machine.check()
 
 
-def test_pages_go_in_batches(monkeypatch):
-    """N pages are one batch, N + 1 are two; each is queried once and moved once."""
-    monkeypatch.setattr(mover, "BATCH_PAGES", 8)
-    for count, calls in ((8, 2), (9, 4), (16, 4), (17, 6)):
-        on = machine(*[0] * count)
-        assert mover.move(on, 1, at(*range(1, count + 1)), to(*[1] * count), MOVE).complete
-        assert on.calls == calls
+def test_a_pid_that_is_used_again_is_refused():
+    """A plan for a process that has ended moves nothing of another that has its pid."""
+    machine, task, pages = start(3)
+    plan = plan_of(machine, task, pages, 1)
+    machine.task_structs[task.pid].started += 1
+    with pytest.raises(NoSuchProcessError):
+        execute(plan, machine)
+    assert task.nodes(int(pages[0]), 3).tolist() == [0] * 3
+
+
+def test_a_pid_that_is_used_again_half_way_is_refused():
+    """That is noticed between two calls as well, and what is left is untried."""
+    machine, task, pages = start(10)
+    plan = plan_of(machine, task, pages, 1)
+    options = Options(least_batch_pages=1, largest_batch_pages=5)
+
+    def again():
+        machine.task_structs[task.pid].started += 1
+
+    ledger = execute(plan, machine, options, progress=lambda _: again(), clock=Clock())
+    assert isinstance(ledger.error, NoSuchProcessError)
+    assert (ledger.moved_pages, ledger.untried_pages) == (5, 5)
+    assert task.nodes(int(pages[0]), 10).tolist() == [1] * 5 + [0] * 5
+
+
+# -- limits, interrupts, progress -------------------------------------------------------------
 
 
 def test_nothing_to_do_is_complete():
     """No page asked for is no page failed, and no call is made."""
-    on = machine()
-    report = mover.move(on, 1, at(), to(), MOVE)
-    assert (report.asked, report.complete, on.calls) == (0, True, 0)
+    machine, task, _ = start(1)
+    ledger = moved(machine, task, [], 1, Options(verify=True))
+    assert (ledger.asked, ledger.complete, ledger.calls, ledger.ended) == (0, True, 0, "done")
 
 
-def test_bytes_are_those_of_the_pages_given():
-    """Huge pages count with their own size, and only if they moved."""
-    on = machine(0, 0, 1, pinned=[2])
-    sizes = np.array([2 << 20, 1 << 30, 4096], dtype=np.int64)
-    report = mover.move(on, 1, at(1, 2, 3), to(1, 1, 1), MOVE, page_sizes=sizes)
-    assert (report.moved, report.already_there, report.bytes_moved) == (1, 1, 2 << 20)
+def test_pages_in_place_are_counted_and_left_alone():
+    """What is there already is no part of the plan, and costs no call."""
+    machine, task, pages = start(5)
+    ledger = moved(machine, task, pages, [0, 0, 1, 0, 0])
+    assert (ledger.asked, ledger.already_there, ledger.moved_pages) == (5, 4, 1)
+    assert ledger.calls == 1
 
 
-@pytest.mark.parametrize("targets", [(), (1,), (1, 1, 1)])
-def test_arrays_of_different_lengths_are_refused(targets):
-    """Each address needs its node; nothing is called before that is clear."""
-    on = machine(0, 0)
-    with pytest.raises(ArgumentError, match="2 addresses but"):
-        mover.move(on, 1, at(1, 2), to(*targets), MOVE)
-    assert on.calls == 0
+@pytest.mark.parametrize(("pages", "calls"), [(8, 1), (9, 2), (16, 2), (17, 3)])
+def test_pages_go_in_batches(pages, calls):
+    """N pages are one batch, N + 1 are two."""
+    machine, task, addresses = start(pages)
+    options = Options(least_batch_pages=8, largest_batch_pages=8)
+    assert moved(machine, task, addresses, 1, options).calls == calls
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3])
+def test_stopping_ends_after_the_call_in_flight(stop_after):
+    """Asked to stop it begins no other call, and the ledger has what was done by then."""
+    machine, task, pages = start(20)
+    options = Options(least_batch_pages=5, largest_batch_pages=5)
+    seen = []
+    ledger = moved(
+        machine,
+        task,
+        pages,
+        1,
+        options,
+        stop=lambda: len(seen) >= stop_after,
+        progress=seen.append,
+    )
+    assert (ledger.ended, ledger.calls) == ("interrupted", stop_after)
+    assert (ledger.moved_pages, ledger.untried_pages) == (5 * stop_after, 20 - 5 * stop_after)
+
+
+def test_an_interrupt_in_a_call_leaves_the_account_exact():
+    """A KeyboardInterrupt that arrives with the answer of a call: its pages are asked for again."""
+    machine, task, pages = start(20)
+    options = Options(least_batch_pages=5, largest_batch_pages=5)
+    plan = plan_of(machine, task, pages, 1)
+    call = machine.move_pages
+
+    def interrupted(*arguments):
+        call(*arguments)
+        raise KeyboardInterrupt
+
+    machine.move_pages = interrupted
+    ledger = execute(plan, machine, options, clock=Clock())
+    assert (ledger.ended, ledger.moved_pages, ledger.untried_pages) == ("interrupted", 5, 15)
+    assert truth(machine, ledger)[ledger.arrived].tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(0.5, 1), (10.0, 4)])
+def test_a_limit_of_time(limit, calls):
+    """No call begins after the time is up; the pages that are left are untried."""
+    machine, task, pages = start(20)
+    plan = plan_of(machine, task, pages, 1)
+    options = Options(least_batch_pages=5, largest_batch_pages=5, time_limit_s=limit)
+    clock = Clock()
+    ledger = execute(plan, machine, options, clock=clock, progress=lambda _: clock.sleep(1))
+    assert ledger.calls == calls
+    assert ledger.ended == ("done" if calls == 4 else "time limit")
+    assert ledger.untried_pages == 20 - 5 * calls
+
+
+def test_a_limit_of_rate():
+    """20 pages at 10 pages a second in batches of 5 take 1.5 seconds before the last call."""
+    machine, task, pages = start(20)
+    plan = plan_of(machine, task, pages, 1)
+    clock = Clock()
+    options = Options(least_batch_pages=5, largest_batch_pages=5, rate_bytes_per_s=10.0 * PAGE)
+    assert execute(plan, machine, options, clock=clock).complete
+    assert clock.time == pytest.approx(101.5)
+
+
+def test_progress_is_told_after_each_call():
+    """Pages and bytes tried, of all: they grow with each call and end at the total."""
+    machine, task, pages = start(12)
+    seen = []
+    options = Options(least_batch_pages=5, largest_batch_pages=5)
+    with machine.inject(Pin(task, int(pages[0]))):
+        moved(machine, task, pages, 1, options, progress=seen.append)
+    assert [(p.pages, p.size_bytes) for p in seen] == [(n, n * PAGE) for n in (5, 10, 12)]
+    assert {(p.total_pages, p.total_bytes) for p in seen} == {(12, 12 * PAGE)}
+
+
+def test_verify_finds_what_moved_back():
+    """NUMA balancing pulls a page back behind the mover: it arrived, and is elsewhere now."""
+    machine, task, pages = start(6)
+    plan = plan_of(machine, task, pages, 1)
+    machine.inject(BeforeCall(2, lambda: pull_back(task, int(pages[2]), 0, pages=2)))
+    ledger = execute(plan, machine, Options(verify=True), clock=Clock())
+    assert (ledger.moved_pages, ledger.strayed(), ledger.verified) == (6, {0: 2}, True)
+    assert ledger.now.tolist() == [1, 1, 0, 0, 1, 1]
+
+
+def test_huge_pages_count_with_their_own_size():
+    """A batch of 1024 base pages holds two huge ones of 2 MiB; the bytes are theirs."""
+    machine = SimulatedMachine("2 x 64M")
+    task = machine.spawn()
+    first = task.mmap(512 * 5)
+    task.madvise(first, 512 * 5, "hugepage")
+    task.write(first, 512 * 5)
+    placement = select.locate(machine, task.pid, select.thp())
+    plan = make_plan(machine.task(task.pid).id, placement, 1)
+    assert plan.page_count == plan.total_bytes >> 21
+    options = Options(least_batch_pages=1024, largest_batch_pages=1024)
+    ledger = execute(plan, machine, options, clock=Clock())
+    assert ledger.moved_bytes == plan.total_bytes
+    assert ledger.calls == -(-plan.page_count // 2)
+
+
+# -- this machine -----------------------------------------------------------------------------
+
+
+def own_plan(addresses, nodes):
+    """Plan for pages of this process, as on no known node."""
+    count = len(addresses)
+    pages = np.ones(count, np.int64)
+    placement = Placement(addresses, pages, pages * PAGE_BYTES, np.full(count, NO_NODE, np.int32))
+    return make_plan(LinuxMachine().task(0).id, placement, nodes)
 
 
 @pytest.mark.host
@@ -430,31 +679,22 @@ def test_on_this_machine_pages_in_place_stay(memory):
     pages[:10].touch()
     assert not pages[20:30].data.any()
     unmap(pages[30:])
-    addresses = pages.addresses
-    node = int(LinuxMachine().query_pages(0, addresses).status[0])
-    report = mover.move(LinuxMachine(), 0, addresses, np.full(40, node, np.int32), MOVE)
-    assert (report.asked, report.moved, report.already_there) == (40, 0, 10)
-    assert sum(report.failed.values()) == 30
-    assert report.failed[-Errno.EFAULT] >= 20
-    assert set(report.failed) <= {-Errno.EFAULT, -Errno.ENOENT}
-    assert report.error is None
-    assert accounted(report)
+    machine = LinuxMachine()
+    node = int(machine.query_pages(0, pages.addresses).status[0])
+    ledger = execute(own_plan(pages.addresses, node), machine)
+    assert ledger.moved_pages == 10
+    assert sum(ledger.failed().values()) == 30
+    assert ledger.failed()[-Errno.EFAULT] >= 20
+    assert set(ledger.failed()) <= {-Errno.EFAULT, -Errno.ENOENT}
+    assert ledger.error is None
+    assert accounted(ledger)
 
 
 @pytest.mark.host
-def test_on_this_machine_a_missing_node_is_in_the_report(memory):
-    """The kernel's refusal stands in the report, with the node that it is about."""
+def test_on_this_machine_a_missing_node_is_in_the_ledger(memory):
+    """The kernel's refusal stands in the ledger, with the node that it is about."""
     pages = memory.private(3).touch()
-    report = mover.move(LinuxMachine(), 0, pages.addresses, to(1000, 1000, 1000), MOVE)
-    assert isinstance(report.error, NoSuchNodeError)
-    assert report.error.node == 1000
-    assert (report.moved, report.failed) == (0, {UNWRITTEN: 3})
-
-
-@pytest.mark.host
-def test_on_this_machine_nobody_is_in_the_report(memory):
-    """A pid that nobody has ends the work before it begins."""
-    pages = memory.private(3).touch()
-    report = mover.move(LinuxMachine(), -1, pages.addresses, to(0, 0, 0), MOVE)
-    assert isinstance(report.error, NoSuchProcessError)
-    assert (report.moved, report.already_there, report.failed) == (0, 0, {UNWRITTEN: 3})
+    ledger = execute(own_plan(pages.addresses, 1000), LinuxMachine())
+    assert isinstance(ledger.error, NoSuchNodeError)
+    assert ledger.error.node == 1000
+    assert (ledger.moved_pages, ledger.untried_pages) == (0, 3)

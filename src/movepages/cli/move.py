@@ -2,164 +2,229 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from movepages.abi import MoveFlag
-from movepages.cli.command import json_option, moving, subcommand
+from movepages.abi import Errno
+from movepages.cli.carrying import Carrying, carry_out, carrying, warn
+from movepages.cli.command import json_option, subcommand
 from movepages.cli.exit_codes import ExitCode
-from movepages.cli.parameters import PID, SPAN, Span, target_nodes
+from movepages.cli.parameters import SPAN, Span, target_nodes
+from movepages.cli.selecting import Selectors, selecting
+from movepages.errors import InvalidCallError, NoSuchProcessError
+from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from movepages.cli.session import Session
     from movepages.machine import Machine
-    from movepages.nodeset import NodeSet
-    from movepages.values import PageRuns
+    from movepages.placement.select import Selection
+    from movepages.report.moves import MoveSnapshot
+    from movepages.values import Ledger, Plan, TaskInfo
 
 
 @subcommand(
     "move",
     example="movepages move 1234 --to 1 7f12a4000000-7f12a8000000\n"
-    "movepages move 1234 --to 0-3 --all-mappings",
+    "movepages move 1234 --to 0-3 --all-mappings\n"
+    "movepages move name:postgres --to 1 --anon --on 0 --limit-rate 200M/s\n"
+    "movepages move 1234 --to 1 --heap --ledger moved.json\n"
+    "movepages move --undo moved.json",
 )
-@click.argument("pid", type=PID)
+@click.argument("target", required=False)
 @click.argument("spans", metavar="[ADDRESS|START-END]...", type=SPAN, nargs=-1)
-@click.option(
-    "--to", required=True, metavar="NODES", help="Where to: 1, 0-3, 0,2, all, '!1' or +0."
-)
-@click.option("--all-mappings", is_flag=True, help="Move all memory of the process.")
-@click.option("--shared", is_flag=True, help="Move pages that others map, too (CAP_SYS_NICE).")
+@click.option("--to", metavar="NODES", help="Where to: 1, 0-3, 0,2, all, '!1' or +0.")
+@click.option("--undo", "undo_file", metavar="FILE", help="Put back what this ledger moved.")
+@selecting
+@carrying
 @json_option
 @click.pass_obj
 def run(
     session: Session,
+    /,
     *,
-    pid: int,
+    target: str | None,
     spans: tuple[Span, ...],
-    to: str,
-    all_mappings: bool,
-    shared: bool,
+    to: str | None,
+    undo_file: str | None,
     as_json: bool,
+    **settings: Any,
 ) -> ExitCode:
-    """Move pages of process PID to other nodes.
+    """Move pages of processes to other nodes.
 
-    Name single addresses, ranges as `show --all` lists them, or --all-mappings. In ranges, what is
-    present moves. Several nodes get the pages in turn. Pages that other processes map stay, unless
-    --shared is given.
+    TARGET is a pid, name:NAME, user:USER, cgroup:/PATH or tree:PID (with its children), or several
+    with commas between them.
+
+    Name single addresses, ranges as `show --all` lists them, what kind of memory you mean, or
+    --all-mappings. What is present moves. Several nodes get the pages in turn. Pages that other
+    processes map stay, unless --shared is given.
 
     `all`, `!` (all but) and `+` (relative) refer to the cpuset of the process, which no page can
-    leave. It ends with the pages by outcome, and what to do about those that did not move.
+    leave. It ends with the pages by outcome, and what to do about those that did not move. Ctrl-C
+    ends it after the call in flight, with the same account.
     """
-    if all_mappings == bool(spans):
-        raise click.UsageError("give addresses or ranges, or else --all-mappings")
-    from movepages.placement.mover import move
+    selectors, how = Selectors.take(settings), Carrying.take(settings)
+    if undo_file is None:
+        snapshot, plans = _asked(session.machine, target, spans, to, selectors)
+    elif target or to or spans or selectors.given:
+        raise click.UsageError("--undo takes pages and nodes from its file; leave out the others")
+    else:
+        snapshot, plans = _undone(session.machine, undo_file)
+    plans = how.limited(plans)
+    concerns = warn(session.machine, plans, how)
+    if how.dry_run:
+        _write(session, snapshot.planned(plans, concerns), as_json=as_json)
+        return ExitCode.DONE
+    ledgers = carry_out(session.machine, plans, how)
+    _write(session, snapshot.moved(plans, ledgers, concerns), as_json=as_json)
+    return _verdict(ledgers, len(plans), missing=bool(snapshot.missing))
+
+
+def _asked(
+    machine: Machine,
+    target: str | None,
+    spans: tuple[Span, ...],
+    to: str | None,
+    selectors: Selectors,
+) -> tuple[MoveSnapshot, list[Plan]]:
+    """Plan what the command line asks for."""
+    if target is None:
+        raise click.UsageError("Missing argument 'TARGET'.")
+    if to is None:
+        raise click.UsageError("Missing option '--to'.")
+    topology = machine.topology()
+    selection = selectors.selection(spans, machine.page_size_bytes, topology)
+    from movepages.placement.target import find, parse_targets
+    from movepages.report.moves import MoveSnapshot
+
+    found = find(machine, parse_targets(target))
+    if spans and len(found.tasks) > 1:
+        raise click.UsageError("addresses are those of one process; name one, or give no addresses")
+    named = () if selectors.given else spans
+    tasks: list[TaskInfo] = []
+    plans: list[Plan] = []
+    missing = [str(each) for each in found.missing]
+    nodes = NodeSet()
+    for task in found.tasks:
+        try:
+            there = target_nodes("--to", to, topology, _with_memory(task))
+            plans.append(_plan(machine, task, selection, named, there))
+        except NoSuchProcessError:
+            if len(found.tasks) == 1:
+                raise
+            missing.append(str(task.pid))
+            continue
+        tasks.append(task)
+        nodes = NodeSet(nodes | there)
+    if not tasks:
+        raise NoSuchProcessError(
+            Errno.ESRCH, f"there is no process {', '.join(missing)}; it may have ended", call="find"
+        )
+    bounds = [span.pages(machine.page_size_bytes) for span in spans]
+    return MoveSnapshot(
+        commands=tuple(task.command for task in tasks),
+        target=nodes,
+        selection=str(selection),
+        span_bytes=_length(bounds),
+        missing=tuple(missing),
+    ), plans
+
+
+def _plan(
+    machine: Machine,
+    task: TaskInfo,
+    selection: Selection,
+    spans: Sequence[Span],
+    nodes: NodeSet,
+) -> Plan:
+    """Plan for one process. A single address without a page stays: the kernel will say why."""
+    from movepages.placement import in_turn, make_plan, select
+    from movepages.placement.planning import with_unlocated
+
+    size = machine.page_size_bytes
+    placement = select.locate(machine, task.pid, selection)
+    singles = [span.pages(size)[0] for span in spans if span.end is None]
+    if singles:
+        placement = with_unlocated(placement, singles, size)
+    placement, to = in_turn(placement, nodes)
+    return make_plan(task.id, placement, to, reasons=(str(selection),))
+
+
+def _undone(machine: Machine, file: str) -> tuple[MoveSnapshot, list[Plan]]:
+    """Plan to put back what the ledgers of a file moved. Raises UsageError, MalformedError."""
+    from movepages.placement.records import read_ledgers
+    from movepages.placement.undo import undo
+    from movepages.report.moves import MoveSnapshot
+
+    try:
+        text = Path(file).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"--undo: {file} cannot be read: {error.strerror}") from None
+    plans = [undo(ledger) for ledger in read_ledgers(text, file)]
+    tasks = [_same(machine, plan, file) for plan in plans]
+    return MoveSnapshot(
+        commands=tuple(task.command for task in tasks),
+        target=NodeSet(node for plan in plans for node in plan.bytes_by_target),
+        selection=f"what {file} has as moved",
+    ), plans
+
+
+def _same(machine: Machine, plan: Plan, file: str) -> TaskInfo:
+    """Return the process of a plan. Raises NoSuchProcessError where its pid is another's."""
+    task = machine.task(plan.task.pid)
+    if task.id != plan.task:
+        raise NoSuchProcessError(
+            Errno.ESRCH,
+            f"process {task.pid} ({task.command}) is not the one in {file}: that has ended, and "
+            "nothing is left to put back",
+            call="undo",
+            pid=task.pid,
+        )
+    return task
+
+
+def _with_memory(task: TaskInfo) -> TaskInfo:
+    if task.kernel_thread:
+        raise InvalidCallError(
+            Errno.EINVAL,
+            f"process {task.pid} ({task.command}) is a kernel thread and has no memory of its own; "
+            "name a process in user space",
+            call="task",
+            pid=task.pid,
+        )
+    return task
+
+
+def _length(bounds: Sequence[tuple[int, int]]) -> int:
+    """Return how many bytes some ranges cover, those that overlap once."""
+    covered = length = 0
+    for start, end in sorted(bounds):
+        length += max(0, end - max(start, covered))
+        covered = max(covered, end)
+    return length
+
+
+def _write(session: Session, snapshot: MoveSnapshot, *, as_json: bool) -> None:
     from movepages.report import moves as report
 
-    machine = session.machine
-    task = session.task(pid)
-    target = target_nodes("--to", to, machine.topology(), task)
-    pages = _pages(machine, pid, spans)
-    flags = MoveFlag.MOVE_ALL if shared else MoveFlag.MOVE
-    with moving(pid):
-        moved = move(
-            machine,
-            pid,
-            pages.address,
-            _in_turn(target, len(pages.address)),
-            flags,
-            page_sizes=pages.size_bytes,
-        )
-    snapshot = report.MoveSnapshot(
-        pid=pid,
-        command=task.command,
-        target=target,
-        report=moved,
-        span_bytes=pages.span_bytes,
-        present_bytes=pages.present_bytes,
-    )
     if as_json:
         from movepages.report.json import write_document
 
         write_document(session.output, report.move_json(snapshot))
-    elif not moved.error or moved.moved:
+    elif not snapshot.refused:
         report.write_move_text(snapshot, session.output)
-    if moved.error:
-        raise moved.error
-    return ExitCode.DONE if moved.complete else ExitCode.NOT_MOVED
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pages:
-    """The pages to move, one address for each folio, and how much memory they are."""
-
-    address: NDArray[np.uint64]
-    size_bytes: NDArray[np.int64]
-    span_bytes: int
-    present_bytes: int
-
-
-def _pages(machine: Machine, pid: int, spans: Sequence[Span]) -> _Pages:
-    """Return what is present in the spans (none: in all mappings).
-
-    A single address stays among them though no page is there: the kernel will say why.
-    """
-    import numpy as np
-
-    from movepages.placement.select import pages_of
-
-    bounds = [span.pages(machine.page_size_bytes) for span in spans]
-    ranges = _merged(bounds)
-    runs = pages_of(machine, pid, ranges if spans else None)
-    singles = {start for span, (start, _) in zip(spans, bounds, strict=True) if span.end is None}
-    absent = _outside(runs, np.array(sorted(singles), dtype=np.uint64))
-    address = np.concatenate([runs.addresses(), absent])
-    sizes = np.concatenate(
-        [
-            np.repeat(runs.page_size_bytes, runs.pages),
-            np.full(len(absent), machine.page_size_bytes, dtype=np.int64),
-        ]
-    )
-    order = np.argsort(address, kind="stable")
-    return _Pages(
-        address[order],
-        sizes[order],
-        sum(end - start for start, end in ranges),
-        runs.total_bytes,
-    )
-
-
-def _merged(bounds: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges in rising order, those that overlap or touch joined."""
-    ranges: list[tuple[int, int]] = []
-    for start, end in sorted(bounds):
-        if ranges and start <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
-        else:
-            ranges.append((start, end))
-    return ranges
-
-
-def _outside(runs: PageRuns, addresses: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the addresses that lie in none of the runs."""
-    import numpy as np
-
-    if not len(runs):
-        return addresses
-    ends = runs.start + (runs.pages * runs.page_size_bytes).view(np.uint64)
-    before = np.searchsorted(runs.start, addresses, side="right") - 1
-    inside = (before >= 0) & (addresses < ends[before])
-    return addresses[~inside]
-
-
-def _in_turn(nodes: NodeSet, pages: int) -> NDArray[np.int32]:
-    """Return a node for each page, the nodes taking turns."""
-    import numpy as np
-
-    return np.resize(np.array(list(nodes), dtype=np.int32), pages)
+def _verdict(ledgers: Sequence[Ledger], planned: int, *, missing: bool) -> ExitCode:
+    """Return the exit code; raise what ended the work, but for the end of one of several."""
+    if len(ledgers) < planned or any(ledger.ended == "interrupted" for ledger in ledgers):
+        raise click.Abort("the account of what moved is exact")
+    for ledger in ledgers:
+        ended = isinstance(ledger.error, NoSuchProcessError)
+        if ledger.error and not (ended and planned > 1):
+            raise ledger.error
+    complete = all(ledger.complete for ledger in ledgers) and not missing
+    return ExitCode.DONE if complete else ExitCode.NOT_MOVED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 from movepages.abi import Errno
 from movepages.errors import NodeSetError, OutsideCpusetError, SizeError
 from movepages.nodeset import NodeSet
-from movepages.units import parse_address, parse_range
+from movepages.units import parse_address, parse_range, parse_rate, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from movepages.values import TaskInfo
 
 _HIGHEST_PID = (1 << 31) - 1
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?", re.ASCII)
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,38 @@ class _Span(click.ParamType[Span]):
             self.fail(str(error), param, ctx)
 
 
+class _Measure(click.ParamType[float]):
+    """A size, rate or duration, read by a function that raises SizeError."""
+
+    def __init__(self, name: str, read: Callable[[str], float]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            number = self._read(value)
+        except SizeError as error:
+            self.fail(str(error), param, ctx)
+        if not number:
+            self.fail(f"{value!r} is nothing; give more than 0", param, ctx)
+        return number
+
+
+def _seconds(text: str) -> float:
+    """Read a duration in seconds: `30`, `30s`, `500ms`, `5m`, `1.5h`. Raises SizeError."""
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise SizeError(f"{text!r} is not a duration; write it like 30s, 500ms or 5m", text=text)
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
 PID = _Pid()
 SPAN = _Span()
+SIZE = _Measure("size", parse_size)
+RATE = _Measure("rate", parse_rate)
+DURATION = _Measure("duration", _seconds)
 
 
 def source_nodes(option: str, text: str, topology: Topology) -> NodeSet:

@@ -13,16 +13,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.abi import MAX_NUMNODES, Capability, Errno, Mode, ModeFlag
+from movepages.abi import MAX_NUMNODES, Capability, Errno
 from movepages.errors import ArgumentError, call_error, no_such_process
 from movepages.kernel import residency
 from movepages.kernel.address_space import Prot, VmFlag
 from movepages.kernel.frames import PageFlag
+from movepages.kernel.mempolicy import mpol_to_str
 from movepages.kernel.page_tables import PteFlag
 from movepages.kernel.tasks import TaskState, may_trace
 from movepages.nodeset import NodeSet
 from movepages.topology import HugePool, Topology
-from movepages.values import CallResult, Conditions, Mapping, PageRuns, Placement, Policy, TaskInfo
+from movepages.values import (
+    CallResult,
+    Conditions,
+    Mapping,
+    PageRuns,
+    Placement,
+    Policy,
+    TaskId,
+    TaskInfo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +42,6 @@ if TYPE_CHECKING:
 
     from movepages.kernel.address_space import Mm, Vma
     from movepages.kernel.machine import SimulatedMachine
-    from movepages.kernel.mempolicy import MemPolicy
     from movepages.kernel.process import Task
     from movepages.kernel.tasks import TaskStruct
     from movepages.kernel.user_memory import UserArray
@@ -40,20 +49,6 @@ if TYPE_CHECKING:
 
 _WORD_BITS = 64
 _BOOT_ID = "00000000-0000-4000-8000-000000000000"
-_POLICY_WORDS = {
-    Mode.DEFAULT: "default",
-    Mode.PREFERRED: "prefer",
-    Mode.BIND: "bind",
-    Mode.INTERLEAVE: "interleave",
-    Mode.LOCAL: "local",
-    Mode.PREFERRED_MANY: "prefer (many)",
-    Mode.WEIGHTED_INTERLEAVE: "weighted interleave",
-}
-_FLAG_WORDS = {
-    ModeFlag.STATIC_NODES: "static",
-    ModeFlag.RELATIVE_NODES: "relative",
-    ModeFlag.NUMA_BALANCING: "balancing",
-}
 
 
 class MachineView:
@@ -159,11 +154,10 @@ class MachineView:
 
     # -- processes ----------------------------------------------------------------------------
 
-    def tasks(self, target: str) -> Sequence[TaskInfo]:
-        """Return the process that a pid names."""
-        if not target.isdecimal():
-            raise ArgumentError(f"{target!r} is not a pid")
-        return [self.task(int(target))]
+    def tasks(self) -> Sequence[TaskInfo]:
+        """Return the processes in user space, by pid; threads and zombies are none."""
+        structs = [struct for struct in self._machine.task_structs.values() if _is_process(struct)]
+        return [self.task(struct.pid) for struct in sorted(structs, key=lambda t: t.pid)]
 
     def task(self, pid: int) -> TaskInfo:
         """Return who a process is, and where it may run and allocate."""
@@ -182,7 +176,15 @@ class MachineView:
             cpus_allowed=tuple(sorted(self._machine.hotplug.cpus())),
             last_cpus=tuple(t.cpu for t in sorted(threads, key=lambda t: t.pid)),
             kernel_thread=kernel_thread,
+            parent=struct.parent,
         )
+
+    def hold(self, task: TaskId) -> ModelHold:
+        """Hold a process: its start time says whether its pid is another's."""
+        held = ModelHold(self._machine.task_structs, task)
+        if not held.alive():
+            raise no_such_process(task.pid, "hold process")
+        return held
 
     # -- policy and rights --------------------------------------------------------------------
 
@@ -286,7 +288,7 @@ class MachineView:
             offset=vma.offset << shift if vma.file else 0,
             inode=vma.file.id if vma.file else 0,
             path=_path(vma),
-            policy=_words(vma.policy or struct.policy),
+            policy=mpol_to_str(vma.policy or struct.policy),
             page_size_bytes=self.page_size_bytes << (self._machine.thp_order if hugetlb else 0),
             pages_by_node=dict(zip(nodes.tolist(), counts.tolist(), strict=True)),
             anon_pages=int(anon.sum()),
@@ -295,6 +297,31 @@ class MachineView:
             most_mapped=int(frames.mapcount[heads].max(initial=1)),
             hugetlb=hugetlb,
         )
+
+
+class ModelHold:
+    """A process of the model that is held. Satisfies `movepages.machine.Hold`."""
+
+    def __init__(self, structs: dict[int, TaskStruct], task: TaskId) -> None:
+        """Remember who is meant."""
+        self._structs = structs
+        self._task = task
+
+    def alive(self) -> bool:
+        """Tell whether it has not ended."""
+        if self._task.boot_id != _BOOT_ID:
+            return False
+        struct = self._structs.get(self._task.pid)
+        if struct is None or struct.state is TaskState.ZOMBIE:
+            return False
+        return struct.started == self._task.start_ticks
+
+    def close(self) -> None:
+        """Hold it no longer: the model has nothing to give back."""
+
+
+def _is_process(struct: TaskStruct) -> bool:
+    return struct.pid == struct.tgid and struct.state is TaskState.RUNNING
 
 
 def _checked(call: str, ret: int, **facts: Any) -> int:
@@ -318,14 +345,3 @@ def _path(vma: Vma) -> str:
     if vma.file:
         return vma.file.name
     return "[vvar]" if vma.flags & VmFlag.PFNMAP else ""
-
-
-def _words(policy: MemPolicy | None) -> str:
-    """Write a policy as numa_maps does (mpol_to_str)."""
-    if policy is None or policy.mode is Mode.DEFAULT:
-        return "default"
-    if policy.mode is Mode.LOCAL or (policy.mode is Mode.PREFERRED and not policy.nodes):
-        return "local"
-    words = _POLICY_WORDS[policy.mode]
-    flags = "|".join(word for flag, word in _FLAG_WORDS.items() if policy.flags & flag)
-    return f"{words}{'=' if flags else ''}{flags}:{policy.nodes}"

@@ -104,25 +104,36 @@ class PageFactReader:
         `descriptor` is an open pagemap; see pagemap.open_pagemap. Raises ArgumentError for a page
         that no address has.
         """
-        order = None
-        if (pages[1:] < pages[:-1]).any():
-            order = np.argsort(pages, kind="stable")
-            pages = pages[order]
-        facts = self._read_rising(descriptor, pages)
-        return facts if order is None else _put_back(facts, order)
+        return self.describe(descriptor, pages, self.read_entries(descriptor, pages))
 
-    def _read_rising(self, descriptor: int, pages: Pages) -> PageFacts:
+    def read_entries(self, descriptor: int, pages: Pages) -> NDArray[np.uint64]:
+        """Return what pagemap alone tells of pages, uint64[n]; raises as `read` does."""
+        order = _order(pages)
+        if order is not None:
+            pages = pages[order]
         if len(pages) and pages[-1] > _LAST_PAGE:
             raise ArgumentError(f"no address has page {pages[-1]}; divide it by the page size")
         entries = np.zeros(len(pages), dtype=np.uint64)
-        runs = _runs(pages)
-        for first, last in runs:
+        for first, last in _runs(pages):
             _read_run(descriptor, pages[first:last], entries[first:last])
+        return entries if order is None else entries[_places(order)]
+
+    def describe(self, descriptor: int, pages: Pages, entries: NDArray[np.uint64]) -> PageFacts:
+        """Return the facts about pages whose entries were just read."""
+        order = _order(pages)
+        if order is None:
+            return self._describe_rising(descriptor, pages, entries)
+        facts = self._describe_rising(descriptor, pages[order], entries[order])
+        return _put_back(facts, _places(order))
+
+    def _describe_rising(
+        self, descriptor: int, pages: Pages, entries: NDArray[np.uint64]
+    ) -> PageFacts:
         nothing = np.zeros(len(pages), dtype=np.bool_)
         known = self.scans or self.zero_frames is not None
         facts = PageFacts(entries, nothing, nothing, knows_huge=known, knows_zero=known)
         if self.scans:
-            return self._scanned(descriptor, pages, runs, facts)
+            return self._scanned(descriptor, pages, _runs(pages), facts)
         if self.zero_frames is not None:
             return self._looked_up(pages, facts)
         return facts
@@ -226,10 +237,20 @@ def _covered(
     return covered
 
 
-def _put_back(facts: PageFacts, order: NDArray[np.intp]) -> PageFacts:
+def _order(pages: Pages) -> NDArray[np.intp] | None:
+    """Return what sorts pages, None for rising ones."""
+    return np.argsort(pages, kind="stable") if (pages[1:] < pages[:-1]).any() else None
+
+
+def _places(order: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return where each page has come to by sorting."""
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def _put_back(facts: PageFacts, place: NDArray[np.intp]) -> PageFacts:
     """Return facts of sorted pages in the order in which those were asked for."""
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
     return replace(
         facts, entries=facts.entries[place], huge=facts.huge[place], zero=facts.zero[place]
     )

@@ -19,7 +19,7 @@ from movepages.errors import call_error, no_such_process
 from movepages.linux.maps import read_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
 _PAGE_BYTES = mmap.PAGESIZE
 _IOV_MAX = 1024
@@ -143,11 +143,11 @@ def _by_page(address: int, size_bytes: int) -> list[tuple[int, int]]:
 
 
 def _vector(
-    call: Callable[..., int], name: str, tid: int, here: int, there: Iterable[tuple[int, int]]
+    call: Callable[..., int], name: str, tid: int, here: int, there: Sequence[tuple[int, int]]
 ) -> int:
-    remote = [_Iovec(address, size) for address, size in there]
-    local = _Iovec(here, sum(piece.length for piece in remote))
-    returned = call(tid, local, 1, (_Iovec * len(remote))(*remote), len(remote), 0)
+    local = _Iovec(here, sum(size for _, size in there))
+    remote = (_Iovec * len(there))(*(_Iovec(*piece) for piece in there))
+    returned = call(tid, local, 1, remote, len(there), 0)
     if returned >= 0:
         return returned
     errno = ctypes.get_errno()

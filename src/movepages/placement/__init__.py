@@ -1,1 +1,12 @@
-"""Operations on the placement of pages. They know a `Machine`, never which one it is."""
+"""Operations on the placement of pages. They know a `Machine`, never which one it is.
+
+pages = select.anon() & select.on_node(0)
+plan = placement.plan(machine, machine.task(pid), pages, {1})
+ledger = placement.execute(plan, machine)
+"""
+
+from movepages.placement.mover import Progress, execute
+from movepages.placement.options import Options
+from movepages.placement.planning import in_turn, make_plan, plan
+
+__all__ = ["Options", "Progress", "execute", "in_turn", "make_plan", "plan"]

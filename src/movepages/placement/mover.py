@@ -1,171 +1,314 @@
-"""Move pages so that none is lost from the account: every page asked for has an outcome.
+"""Carry out a plan, batch by batch, so that every page of it is accounted for.
 
-Since Linux 4.17 move_pages(2) stops at the first batch that fails, and writes no status for any
-page of that batch, moved or not. One pinned page would starve all behind it. So the pages go sorted
-by target (the largest batches the kernel allows); after each call those without a status are
-queried, and the ones that are not where they should be are tried again in halves, until the pages
-that cannot move stand alone.
+The pages go in the plan's order, by target node. A call that fails is looked into (`attempt`); the
+pages that it could not move are set aside, and those behind them go on at once, so that one pinned
+page holds up nobody. What was set aside is tried again when all others are done, a few times, with
+longer and longer pauses. A full node is told from a single failing allocation by asking for one
+page alone; then its other pages are given up, or sent to the next node.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from movepages.abi import UNWRITTEN, Errno
-from movepages.errors import ArgumentError, CallError, NodeFullError
-from movepages.values import CallResult
+from movepages.errors import CallError
+from movepages.placement.account import Account
+from movepages.placement.attempt import Attempt, HeldProcess, attempt
+from movepages.placement.batches import BatchSizer
+from movepages.placement.clock import Clock, SystemClock, wait
+from movepages.placement.options import Options
+from movepages.placement.rate import Throttle
+from movepages.placement.retry import pauses
+from movepages.placement.rows import RowIndex, chosen, count, part
+from movepages.placement.spill import Spill
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from movepages.machine import Machine
+    from movepages.placement.rows import Rows
+    from movepages.values import Ledger, Plan
 
-BATCH_PAGES = 4096
-"""Pages in a call: enough to hide its fixed cost, few enough not to block the process for long."""
+_REFUSED_NODE = {Errno.ENODEV, Errno.EACCES}
+"""A call that ends so says something of its node, and nothing of the others."""
+_VERIFY_PAGES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class MoveReport:
-    """What became of the pages that were to move. Counts are pages, one for each address given.
+class Progress:
+    """How far the work has come, after a call: pages and bytes tried, of all; seconds so far."""
 
-    `failed` counts by status: a negative errno, or UNWRITTEN for pages that the kernel could not
-    move and gave no status. `error` is what ended the work early, if anything did: pages that were
-    never tried count as UNWRITTEN then.
-    """
-
-    asked: int
-    moved: int
-    already_there: int
-    failed: Mapping[int, int] = field(default_factory=dict)
-    bytes_moved: int = 0
-    error: CallError | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether every page is where it was asked to be."""
-        return not self.failed and self.error is None
+    pages: int
+    total_pages: int
+    size_bytes: int
+    total_bytes: int
+    seconds: float
 
 
-def move(
+class _EndedError(Exception):
+    """The work ends before its time; the word says why, as in the ledger."""
+
+
+def execute(
+    plan: Plan,
     machine: Machine,
-    pid: int,
-    addresses: NDArray[np.uint64],
-    nodes: NDArray[np.int32],
-    flags: int,
+    options: Options | None = None,
     *,
-    page_sizes: NDArray[np.int64] | None = None,
-) -> MoveReport:
-    """Move each page to its node, and account for all of them.
+    clock: Clock | None = None,
+    stop: Callable[[], bool] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Ledger:
+    """Move the pages of a plan, and return the account of all of them.
 
-    addresses uint64[n], one for each folio; nodes int32[n]; page_sizes int64[n] in bytes, the base
-    page by default. Raises ArgumentError; a call's failure stands in the report.
+    `stop` is asked before each call whether to end; a KeyboardInterrupt ends the work after the
+    call in flight, too, and leaves the account exact. What the kernel refuses stands in the ledger;
+    raises NoSuchProcessError only where the process had ended, or its pid was another's, before.
     """
-    if not len(addresses) == len(nodes):
-        raise ArgumentError(f"there are {len(addresses)} addresses but {len(nodes)} nodes")
-    if page_sizes is None:
-        page_sizes = np.full(len(addresses), machine.page_size_bytes, dtype=np.int64)
-    work = _Work(
-        machine, pid, addresses, nodes, flags, np.full(len(addresses), UNWRITTEN, np.int32)
-    )
-    error = work.run()
-    outcome = work.outcome
-    there = work.outcome == nodes
-    moved = there & ~work.was_there
-    failed = np.where((outcome >= 0) & ~there, UNWRITTEN, outcome)[~there]
-    codes, counts = np.unique(failed, return_counts=True)
-    return MoveReport(
-        asked=len(addresses),
-        moved=int(moved.sum()),
-        already_there=int(work.was_there.sum()),
-        failed=dict(zip(codes.tolist(), counts.tolist(), strict=True)),
-        bytes_moved=int(page_sizes[moved].sum()),
-        error=error,
-    )
+    with HeldProcess(machine, plan.task) as process:
+        work = _Work(plan, machine, process, options or Options(), clock or SystemClock())
+        work.stop, work.progress = stop or _never, progress or _unheard
+        return work.run()
 
 
-@dataclass(slots=True, eq=False)
+def _never() -> bool:
+    return False
+
+
+def _unheard(_progress: Progress) -> None:
+    pass
+
+
 class _Work:
-    """The pages of one move, by index, and what became of each."""
+    """One plan being carried out."""
 
-    machine: Machine
-    pid: int
-    addresses: NDArray[np.uint64]
-    nodes: NDArray[np.int32]
-    flags: int
-    outcome: NDArray[np.int32]
-    was_there: NDArray[np.bool_] = field(init=False)
-    held: NDArray[np.bool_] = field(init=False)
-    """Pages that the kernel would not move even when asked for alone."""
+    def __init__(
+        self,
+        plan: Plan,
+        machine: Machine,
+        process: HeldProcess,
+        options: Options,
+        clock: Clock,
+    ) -> None:
+        self.plan, self.options, self.clock, self.process = plan, options, clock, process
+        self.page_size_bytes = machine.page_size_bytes
+        self.index = RowIndex(plan.page_runs())
+        self.account = Account(plan)
+        self.sizer = BatchSizer(options, self.page_size_bytes)
+        self.spill = Spill(machine, plan.task) if options.spill else None
+        self.stop: Callable[[], bool] = _never
+        self.progress: Callable[[Progress], None] = _unheard
+        self.began = clock.now()
+        self.throttle = Throttle(options.rate_bytes_per_s, self.began)
+        self.queue: deque[tuple[int, Rows]] = deque(_by_target(plan))
+        self.refused: set[int] = set()
+        self.full: dict[int, int] = {}
+        """For each node that is full, the smallest page that found no room there, in bytes."""
+        self.error: CallError | None = None
+        self.in_flight: Rows | None = None
+        self.tried_pages = self.tried_bytes = 0
+        self.total_bytes = plan.total_bytes
 
-    def __post_init__(self) -> None:
-        self.was_there = np.zeros(len(self.addresses), dtype=np.bool_)
-        self.held = self.was_there.copy()
-
-    def run(self) -> CallError | None:
-        """Do it all; return what ended it early."""
+    def run(self) -> Ledger:
+        """Do it all."""
+        ended = "done"
         try:
-            for batch in _batches(np.arange(len(self.addresses))):
-                self.outcome[batch] = self._query(batch)
-                self.was_there[batch] = self.outcome[batch] == self.nodes[batch]
-            present = np.flatnonzero((self.outcome >= 0) & ~self.was_there)
-            self.outcome[present] = UNWRITTEN
-            for node in np.unique(self.nodes[present]).tolist():
-                self._fill(present[self.nodes[present] == node])
-        except CallError as error:
-            return error
-        return None
+            self._move_all()
+            self._try_again()
+            if self.options.verify:
+                self._verify()
+        except _EndedError as early:
+            ended = str(early)
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            self._look_after_interrupt()
+        return self.account.close(
+            calls=self.process.calls,
+            seconds=self.clock.now() - self.began,
+            ended=ended,
+            error=self.error,
+        )
 
-    def _fill(self, pages: NDArray[np.intp]) -> None:
-        """Move pages to their one target node, until it is full."""
-        for batch in _batches(pages):
-            try:
-                self._move(batch)
-            except NodeFullError:
-                left = (self.outcome[pages] == UNWRITTEN) & ~self.held[pages]
-                self.outcome[pages[left]] = -Errno.ENOMEM
+    def _move_all(self) -> None:
+        """Try every page once, and those of a full node where they spill to."""
+        while self.queue:
+            node, rows = self.queue.popleft()
+            self._fill(node, rows, counted=True)
+
+    def _try_again(self) -> None:
+        """Try again what was set aside."""
+        for pause in pauses(self.options) if self.account.troubled else ():
+            rows = self.account.passing(self.options.most_tries)
+            to = self.account.to[rows]
+            targets = [node for node in np.unique(to).tolist() if not self._closed(node)]
+            if not targets:
                 return
+            wait(self.clock, pause, self.stop)
+            for node in targets:
+                self._fill(node, rows[to == node], counted=False)
+            self._move_all()
 
-    def _move(self, pages: NDArray[np.intp]) -> None:
-        """Move a batch; try again in halves what the kernel left, down to single pages."""
-        result, error = self._call(pages)
-        self.outcome[pages] = result.status
-        doubtful = pages[(result.status == UNWRITTEN) | (result.status == -Errno.EBUSY)]
-        if len(doubtful):  # moved all the same, perhaps, or with another address of its folio
-            now = self._query(doubtful)
-            arrived = now == self.nodes[doubtful]
-            gone = now < 0
-            self.outcome[doubtful[arrived | gone]] = now[arrived | gone]
-        if error:
-            raise error
-        left = pages[self.outcome[pages] == UNWRITTEN]
-        if len(pages) == 1:
-            self.held[left] = True
-            return
-        if not len(left):
-            return
-        half = (len(left) + 1) // 2
-        self._move(left[:half])
-        if len(left) > half:
-            self._move(left[half:])
+    def _fill(self, node: int, rows: Rows, *, counted: bool) -> None:
+        """Move pages to their node; what is left on the stack when that is closed stays."""
+        stack = [rows]
+        while stack and not self._closed(node):
+            rows = stack.pop()
+            if not count(rows):
+                continue
+            self._wait_for_turn()
+            size = self.index.fitting(rows, self.sizer.pages * self.page_size_bytes)
+            size = min(size, count(rows))
+            batch = part(rows, 0, size)
+            stack.append(part(rows, size, count(rows)))
+            made = self._call(node, batch)
+            if counted:
+                self._tell(part(batch, 0, made.reached))
+            if made.error is None:
+                if made.reached < size:
+                    stack.append(part(batch, made.reached, size))
+                    self.sizer.stopped(made.reached)
+                continue
+            self._face(made, node, batch, stack)
 
-    def _call(self, pages: NDArray[np.intp]) -> tuple[CallResult, CallError | None]:
+    def _closed(self, node: int) -> bool:
+        """Tell whether no page at all can go to a node."""
+        return node in self.refused or self.full.get(node, 1 << 63) <= self.page_size_bytes
+
+    def _call(self, node: int, batch: Rows) -> Attempt:
+        """Make one call, and write down what came of it."""
+        self.in_flight = batch
+        addresses = self.index.addresses(batch)
+        before = self.clock.now()
+        made = attempt(self.process, addresses, node, self.options.flags)
+        after = self.clock.now()
+        self.account.record(batch, made)
+        self.in_flight = None
+        size_bytes = self.index.total_bytes(batch)
+        self.throttle.moved(size_bytes, before)
+        if made.error is None and made.reached == count(batch):
+            self.sizer.took(size_bytes // self.page_size_bytes, after - before)
+        return made
+
+    def _face(self, made: Attempt, node: int, batch: Rows, stack: list[Rows]) -> None:
+        """Decide what an error of a call means for the pages that are still to move."""
+        errno = made.error.errno if made.error else 0
+        if errno == Errno.ENOMEM:
+            self._face_no_memory(made, node, batch, stack)
+        elif errno == Errno.E2BIG and count(batch) > 1:
+            self.sizer.shrink()
+            stack.append(batch)
+        elif errno in _REFUSED_NODE:
+            self.refused.add(node)
+            self.error = self.error or made.error
+        elif errno != Errno.ENOENT:  # that: before 2.6.28, where no page of a call needs to move
+            self.error = self.error or made.error
+            raise _EndedError("error")
+
+    def _face_no_memory(self, made: Attempt, node: int, batch: Rows, stack: list[Rows]) -> None:
+        """Try again what a failed allocation kept from moving, one page alone if nothing moved."""
+        left = chosen(batch, made.answer == UNWRITTEN)
+        if count(batch) == 1:
+            if len(left):
+                self._close(node, left, stack)
+            return
+        again = self.account.tries[left] < self.options.most_tries
+        self.account.no_memory(left[~again])
+        stack.append(left[again])
+        self.sizer.stopped(int((made.answer == node).sum()))
+
+    def _close(self, node: int, page: NDArray[np.int64], stack: list[Rows]) -> None:
+        """Give up a node that has no room for a page, for all pages that are no smaller."""
+        size_bytes = int(self.index.sizes(page)[0])
+        homeless, smaller = [page], []
+        for rows in stack:
+            too_large = self.index.sizes(rows) >= size_bytes
+            homeless.append(chosen(rows, too_large))
+            smaller.append(chosen(rows, ~too_large))
+        stack[:] = smaller
+        without = np.concatenate(homeless)
+        self.account.no_memory(without)
+        self.full[node] = size_bytes
+        if self.spill is not None:
+            self._spill(node, without, size_bytes)
+
+    def _spill(self, node: int, rows: NDArray[np.int64], size_bytes: int) -> None:
+        """Send pages on to the nearest node with room, if there is one."""
+        assert self.spill is not None  # noqa: S101 - only called then
         try:
-            result = self.machine.move_pages(
-                self.pid, self.addresses[pages], self.nodes[pages], self.flags
-            )
+            full = {other for other, size in self.full.items() if size <= size_bytes}
+            other = self.spill.next_node(node, full | self.refused, size_bytes)
         except CallError as error:
-            return error.result or CallResult(-(error.errno or 0), self.outcome[pages]), error
-        return result, None
+            self.error = self.error or error
+            raise _EndedError("error") from None
+        rows = rows[self.account.tries[rows] < self.options.most_tries]
+        if other is not None:
+            self.account.redirect(rows, other)
+            self.queue.append((other, rows))
 
-    def _query(self, pages: NDArray[np.intp]) -> NDArray[np.int32]:
-        return self.machine.query_pages(self.pid, self.addresses[pages]).status
+    def _wait_for_turn(self) -> None:
+        """Wait until the rate allows a call, and see whether there is to be another."""
+        delay = self.throttle.delay(self.clock.now())
+        limit = self.options.time_limit_s
+        if limit is not None:
+            delay = min(delay, max(0.0, self.began + limit - self.clock.now()))
+        if delay:
+            wait(self.clock, delay, self.stop)
+        if self.stop():
+            raise _EndedError("interrupted")
+        if limit is not None and self.clock.now() - self.began >= limit:
+            raise _EndedError("time limit")
+
+    def _tell(self, rows: Rows) -> None:
+        self.tried_pages = min(self.tried_pages + count(rows), len(self.account.to))
+        self.tried_bytes = min(self.tried_bytes + self.index.total_bytes(rows), self.total_bytes)
+        seconds = self.clock.now() - self.began
+        self.progress(
+            Progress(
+                self.tried_pages,
+                len(self.account.to),
+                self.tried_bytes,
+                self.total_bytes,
+                seconds,
+            )
+        )
+
+    def _verify(self) -> None:
+        """Ask where all pages are now. A page that arrived and has left again is found here."""
+        for first in range(0, len(self.account.to), _VERIFY_PAGES):
+            rows = slice(first, min(first + _VERIFY_PAGES, len(self.account.to)))
+            try:
+                self.account.now[rows] = self.process.query(self.index.addresses(rows))
+            except CallError as error:
+                self.error = self.error or error
+                raise _EndedError("error") from None
+        self.account.verified = True
+
+    def _look_after_interrupt(self) -> None:
+        """Find out what became of the pages of the call that was interrupted."""
+        rows = self.in_flight
+        if rows is None:
+            return
+        try:
+            now = self.process.query(self.index.addresses(rows))
+        except CallError as error:
+            self.error = self.error or error
+            return
+        answer = np.where(now == self.account.to[rows], now, UNWRITTEN)
+        self.account.record(rows, Attempt(answer, now, count(rows)))
 
 
-def _batches(pages: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-    for first in range(0, len(pages), BATCH_PAGES):
-        yield pages[first : first + BATCH_PAGES]
+def _by_target(plan: Plan) -> Iterator[tuple[int, Rows]]:
+    """Yield each target node with its rows; a plan is sorted by target."""
+    if not len(plan):
+        return
+    targets, first = np.unique(plan.to_node, return_index=True)
+    ends = np.append(0, np.cumsum(plan.pages))
+    lows, highs = ends[first], np.append(ends[first[1:]], ends[-1])
+    for node, low, high in zip(targets.tolist(), lows.tolist(), highs.tolist(), strict=True):
+        yield node, slice(low, high)

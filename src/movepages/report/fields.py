@@ -67,6 +67,11 @@ def node_keys(by_node: Mapping[int, Any]) -> dict[str, Any]:
     return {str(node): by_node[node] for node in sorted(by_node)}
 
 
+def known_node(node: int) -> str:
+    """Write a node, or `-` for one that is not known."""
+    return str(node) if node >= 0 else "-"
+
+
 def number_ranges(numbers: Iterable[int]) -> str:
     """Write CPUs or nodes as the kernel does: `0-3,8`, or `-` for none."""
     return str(NodeSet(numbers)) or "-"
@@ -203,6 +208,10 @@ FIELDS: dict[str, Field] = {
         Field("permissions", "PERM", "rwx, and p private or s shared"),
         Field("kind", "KIND", "heap, stack, anon, shm, huge, file or special"),
         Field("path", "MAPPING", "path", path_or_anonymous, shorten=shorten_middle),
+        # what is to be moved
+        Field("from_node", "FROM", "node, or negative errno", known_node, right=True),
+        Field("to_node", "TO", "node", right=True),
+        Field("reason", "WHY", "phrase", printable, shorten=shorten_middle),
         # the status of pages
         _address("address", "ADDRESS"),
         Field("span", "ADDRESS", "address, or start and end", address_span, minimum=25),

@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from movepages.abi import PAGE_STATUSES, status_name
-from movepages.report.fields import counted, fields, node_keys
+from movepages.nodeset import NodeSet
+from movepages.report.fields import counted, encode, fields, node_keys, printable
 from movepages.report.pages import status_meaning
 from movepages.report.process import title
 from movepages.units import format_size
 
 if TYPE_CHECKING:
-    from movepages.nodeset import NodeSet
-    from movepages.placement.mover import MoveReport
+    from collections.abc import Iterable, Mapping
+
+    from movepages.placement.conditions import Concern
     from movepages.report.output import Output
+    from movepages.values import Ledger, Plan
 
 OUTCOME = fields("outcome", "pages", "remark")
+PLANNED = fields("from_node", "to_node", "pages", "size_bytes", "reason")
 BEFORE_AFTER = fields("node", "before_bytes", "after_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class MoveSnapshot:
-    """What was asked of `move`, and what became of it.
+    """What was asked of `move`, and what became of it, process by process.
 
-    `span_bytes` is the length of the addresses and ranges given (0: all mappings), `present_bytes`
-    the memory found there, whole huge pages included.
+    `span_bytes` is the length of the addresses and ranges given, 0 without any. `missing` are
+    targets that name no process, or none any more. `ledgers` are those of the plans begun.
     """
 
-    pid: int
-    command: str
+    commands: tuple[str, ...]
     target: NodeSet
-    report: MoveReport
-    span_bytes: int
-    present_bytes: int
+    selection: str
+    span_bytes: int = 0
+    missing: tuple[str, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    ledgers: tuple[Ledger, ...] = ()
+    concerns: tuple[Concern, ...] = ()
+    dry_run: bool = True
+
+    def planned(self, plans: Iterable[Plan], concerns: Iterable[Concern]) -> MoveSnapshot:
+        """Return it with what is planned."""
+        return replace(self, plans=tuple(plans), concerns=tuple(concerns))
+
+    def moved(
+        self, plans: Iterable[Plan], ledgers: Iterable[Ledger], concerns: Iterable[Concern]
+    ) -> MoveSnapshot:
+        """Return it with what was planned, and what became of that."""
+        planned = self.planned(plans, concerns)
+        return replace(planned, ledgers=tuple(ledgers), dry_run=False)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the kernel refused the work before anything moved: the error says it all."""
+        return bool(self.ledgers) and not any(
+            ledger.error is None or ledger.moved_pages for ledger in self.ledgers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _PlannedMove:
+    from_node: int
+    to_node: int
+    pages: int
+    size_bytes: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +101,51 @@ class BeforeAfter:
 
 
 def write_move_text(snapshot: MoveSnapshot, output: Output) -> None:
-    """Write the counts by outcome; each failing status with its phrase, and what to do about it."""
-    report = snapshot.report
-    output.styled(
-        (title(snapshot.command, snapshot.pid), "bold"), (f": to {_nodes(snapshot.target)}", "")
+    """Write the counts by outcome, or the plan; then each failing status once, with its remedy."""
+    for number, (command, plan) in enumerate(zip(snapshot.commands, snapshot.plans, strict=True)):
+        if number:
+            output.line()
+        target = snapshot.target if len(snapshot.commands) == 1 else NodeSet(plan.bytes_by_target)
+        heading = f": to {_nodes(target)}" if target else ": nothing is to be moved"
+        output.styled((title(command, plan.task.pid), "bold"), (heading, ""))
+        if snapshot.span_bytes:
+            present = plan.present_bytes
+            output.line(
+                f"{f'{format_size(present)} of memory is' if present else 'Nothing is'} present "
+                f"in the {format_size(snapshot.span_bytes)} of addresses given"
+            )
+        output.line()
+        if snapshot.dry_run:
+            _write_plan(plan, output)
+        elif number < len(snapshot.ledgers):
+            output.table(OUTCOME, _outcomes(snapshot.ledgers[number]))
+        else:
+            output.line("Nothing was tried: the work was interrupted before.")
+    for missing in snapshot.missing:
+        output.line()
+        output.line(f"{printable(missing)}: there is no such process, or it has ended")
+    _explain(snapshot.ledgers, output)
+
+
+def _write_plan(plan: Plan, output: Output) -> None:
+    """Write what would be moved, by source, target and reason."""
+    moves = _planned(plan)
+    if moves:
+        output.table(PLANNED, moves)
+        output.line()
+    output.line(
+        f"This is a dry run: {counted(plan.page_count, 'page')} ({format_size(plan.total_bytes)}) "
+        f"would be moved, {counted(plan.there_pages, 'page')} ({format_size(plan.there_bytes)}) "
+        f"{'is' if plan.there_pages == 1 else 'are'} already there"
     )
-    if snapshot.span_bytes:
-        present = f"{format_size(snapshot.present_bytes)} of memory is"
-        output.line(
-            f"{present if snapshot.present_bytes else 'Nothing is'} present "
-            f"in the {format_size(snapshot.span_bytes)} of addresses given"
-        )
-    output.line()
-    output.table(OUTCOME, _outcomes(report))
-    for status, _ in _failures(report):
+
+
+def _explain(ledgers: Iterable[Ledger], output: Output) -> None:
+    """Write cause and remedy of each failing status, once."""
+    failed: Counter[int] = Counter()
+    for ledger in ledgers:
+        failed.update(ledger.failed())
+    for status, _ in _most_first(failed):
         if known := PAGE_STATUSES.get(status):
             output.line()
             output.heading(known.name)
@@ -88,19 +154,59 @@ def write_move_text(snapshot: MoveSnapshot, output: Output) -> None:
 
 
 def move_json(snapshot: MoveSnapshot) -> dict[str, Any]:
-    """Return the outcome of `move` for a program."""
-    report = snapshot.report
+    """Return the outcome of `move` for a program: sums, then process by process."""
+    from movepages.placement.account import untouched
+
+    left = snapshot.plans[len(snapshot.ledgers) :]
+    ledgers = [*snapshot.ledgers, *(untouched(plan, "not begun") for plan in left)]
+    processes = [
+        _process_json(command, ledger)
+        for command, ledger in zip(snapshot.commands, ledgers, strict=True)
+    ]
+    failed: Counter[str] = Counter()
+    for process in processes:
+        failed.update(process["failed"])
+    sums = ("present_bytes", "asked", "moved", "already_there", "not_tried", "bytes_moved")
+    errors = [process["error"] for process in processes if process["error"]]
     return {
-        "pid": snapshot.pid,
-        "command": snapshot.command,
         "to": list(snapshot.target),
-        "present_bytes": snapshot.present_bytes,
-        "asked": report.asked,
-        "moved": report.moved,
-        "already_there": report.already_there,
-        "failed": {status_name(status): pages for status, pages in _failures(report)},
-        "bytes_moved": report.bytes_moved,
-        "error": str(report.error) if report.error else None,
+        "selection": snapshot.selection,
+        "dry_run": snapshot.dry_run,
+        **{name: sum(process[name] for process in processes) for name in sums},
+        "failed": dict(failed),
+        "error": errors[0] if errors else None,
+        "missing": list(snapshot.missing),
+        "warnings": [
+            {"name": concern.name, "says": concern.says, "remedy": concern.remedy}
+            for concern in snapshot.concerns
+        ],
+        "plan": [
+            {"pid": plan.task.pid, **encode(move, PLANNED)}
+            for plan in snapshot.plans
+            for move in _planned(plan)
+        ],
+        "processes": processes,
+    }
+
+
+def _process_json(command: str, ledger: Ledger) -> dict[str, Any]:
+    return {
+        "pid": ledger.plan.task.pid,
+        "command": command,
+        "present_bytes": ledger.plan.present_bytes,
+        "asked": ledger.asked,
+        "moved": ledger.moved_pages,
+        "already_there": ledger.already_there,
+        "not_tried": ledger.untried_pages,
+        "failed": {status_name(code): pages for code, pages in _most_first(ledger.failed())},
+        "bytes_moved": ledger.moved_bytes,
+        "spilled": ledger.spilled_pages,
+        "strayed": {status_name(where): pages for where, pages in ledger.strayed().items()},
+        "verified": ledger.verified,
+        "calls": ledger.calls,
+        "seconds": ledger.seconds,
+        "ended": ledger.ended,
+        "error": str(ledger.error) if ledger.error else None,
     }
 
 
@@ -142,21 +248,60 @@ def migrate_json(snapshot: MigrateSnapshot) -> dict[str, Any]:
     }
 
 
-def _outcomes(report: MoveReport) -> list[_Outcome]:
-    return [
-        _Outcome("asked", report.asked, ""),
-        _Outcome("moved", report.moved, format_size(report.bytes_moved) if report.moved else ""),
-        _Outcome("already there", report.already_there, ""),
+def _outcomes(ledger: Ledger) -> list[_Outcome]:
+    moved = ledger.moved_pages
+    rows = [
+        _Outcome("asked", ledger.asked, ""),
+        _Outcome("moved", moved, format_size(ledger.moved_bytes) if moved else ""),
+        _Outcome("already there", ledger.already_there, ""),
         *(
             _Outcome(f"failed: {status_name(status)}", pages, status_meaning(status))
-            for status, pages in _failures(report)
+            for status, pages in _most_first(ledger.failed())
         ),
+    ]
+    if ledger.untried_pages:
+        why = ledger.ended if ledger.ended not in {"done", "error"} else "see the error below"
+        rows.append(_Outcome("not tried", ledger.untried_pages, why))
+    if ledger.spilled_pages:
+        rows.append(_Outcome("of moved: spilled", ledger.spilled_pages, "to the nearest with room"))
+    strayed = ledger.strayed()
+    if ledger.verified:
+        still = moved - sum(strayed.values())
+        rows.append(_Outcome("of moved: still there", still, "asked for again at the end"))
+    rows += [
+        _Outcome("of moved: left again", pages, f"now {status_name(where)}")
+        for where, pages in _most_first(strayed)
+    ]
+    return rows
+
+
+def _planned(plan: Plan) -> list[_PlannedMove]:
+    """Sum a plan up by source, target and reason, in the order of its first pages."""
+    import numpy as np
+
+    _, source = np.unique(plan.from_node, return_inverse=True)
+    targets, target = np.unique(plan.to_node, return_inverse=True)
+    key = (source * len(targets) + target) * len(plan.reasons) + plan.reason
+    _, first, kind = np.unique(key, return_index=True, return_inverse=True)
+    pages = np.zeros(len(first), dtype=np.int64)
+    sizes = pages.copy()
+    np.add.at(pages, kind, plan.pages)
+    np.add.at(sizes, kind, plan.pages * plan.page_size_bytes)
+    return [
+        _PlannedMove(
+            int(plan.from_node[run]),
+            int(plan.to_node[run]),
+            int(pages[number]),
+            int(sizes[number]),
+            plan.reasons[int(plan.reason[run])],
+        )
+        for run, number in sorted(zip(first.tolist(), range(len(first)), strict=True))
     ]
 
 
-def _failures(report: MoveReport) -> list[tuple[int, int]]:
-    """Return (status, pages) of what failed, the most frequent first."""
-    return sorted(report.failed.items(), key=lambda item: (-item[1], -item[0]))
+def _most_first(counts: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Return (status, pages), the most frequent first."""
+    return sorted(counts.items(), key=lambda item: (-item[1], -item[0]))
 
 
 def _nodes(nodes: NodeSet) -> str:

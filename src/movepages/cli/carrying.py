@@ -1,0 +1,185 @@
+"""Options that say how pages are moved, and what carries plans out: for all commands that move."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from movepages.abi import Errno
+from movepages.cli.parameters import DURATION, RATE
+from movepages.errors import NodeFullError, NoSuchProcessError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+    from movepages.machine import Machine
+    from movepages.placement import Options
+    from movepages.placement.conditions import Concern
+    from movepages.values import Ledger, Plan
+
+_OPTIONS = (
+    click.option("--shared", is_flag=True, help="Pages that others map, too (CAP_SYS_NICE)."),
+    click.option("--spill", is_flag=True, help="Where a node is full, go on with the nearest."),
+    click.option("--force", is_flag=True, help="Try although a node has too little free memory."),
+    click.option("--dry-run", is_flag=True, help="Show what would be moved, and move nothing."),
+    click.option("--verify", is_flag=True, help="Look at the end whether all pages are there."),
+    click.option("--limit-rate", type=RATE, metavar="RATE", help="At most so much: 200M/s."),
+    click.option("--max-pages", type=click.IntRange(1), metavar="N", help="At most so many pages."),
+    click.option("--time-limit", type=DURATION, metavar="TIME", help="At most so long: 30s, 5m."),
+    click.option("--ledger", "ledger_file", metavar="FILE", help="Write what became of each page."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Carrying:
+    """What the options said of how to move."""
+
+    shared: bool
+    spill: bool
+    force: bool
+    dry_run: bool
+    verify: bool
+    limit_rate: int | None
+    max_pages: int | None
+    time_limit: float | None
+    ledger_file: str | None
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> Carrying:
+        """Take the options out of a command's options. Raises UsageError."""
+        taken = cls(**{name: options.pop(name) for name in cls.__dataclass_fields__})
+        if taken.dry_run and taken.ledger_file:
+            raise click.UsageError("--dry-run moves nothing, so there is nothing for --ledger")
+        return taken
+
+    def options(self) -> Options:
+        """Return them as the mover takes them."""
+        from movepages.placement import Options
+
+        return Options(
+            shared=self.shared,
+            spill=self.spill,
+            verify=self.verify,
+            rate_bytes_per_s=self.limit_rate,
+            time_limit_s=self.time_limit,
+        )
+
+    def limited(self, plans: Sequence[Plan]) -> list[Plan]:
+        """Return the plans for no more pages than allowed, all of them together."""
+        if self.max_pages is None:
+            return list(plans)
+        left, limited = self.max_pages, []
+        for plan in plans:
+            limited.append(plan.first(left))
+            left -= limited[-1].page_count
+        return limited
+
+
+def carrying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command these options; `Carrying.take` takes them from what it is handed."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def warn(machine: Machine, plans: Sequence[Plan], how: Carrying) -> list[Concern]:
+    """Say on standard error what will fight the plans, and return it.
+
+    Raises NodeFullError where something forbids them, unless that is to be overruled.
+    """
+    from movepages.placement.conditions import concerns
+
+    found = concerns(machine, plans, how.options())
+    for concern in found:
+        if concern.forbids and not (how.force or how.dry_run):
+            raise NodeFullError(Errno.ENOMEM, str(concern), call="move_pages")
+    for concern in found:
+        click.echo(f"movepages: warning: {concern}", err=True)
+    return found
+
+
+def carry_out(machine: Machine, plans: Sequence[Plan], how: Carrying) -> list[Ledger]:
+    """Carry plans out one after the other, with a progress bar where a person looks on.
+
+    An interrupt ends the plan in work after its call in flight, and no other is begun: its ledger
+    is the last. A process that ends is told in its ledger. Raises NoSuchProcessError where it is
+    the only one, and UsageError where the file for the ledgers exists or cannot be made.
+    """
+    from movepages.placement import execute
+    from movepages.placement.account import untouched
+    from movepages.report.progress import ProgressBar
+
+    file = _new_file(how.ledger_file)
+    ledgers: list[Ledger] = []
+    try:
+        with until_interrupted() as stop, ProgressBar(sys.stderr) as bar:
+            for plan in plans:
+                try:
+                    made = execute(plan, machine, how.options(), stop=stop, progress=bar.show)
+                except NoSuchProcessError as error:
+                    if len(plans) == 1:
+                        raise
+                    made = untouched(plan, "error", error)
+                ledgers.append(made)
+                if stop() or ledgers[-1].ended == "interrupted":
+                    break
+    finally:
+        _write(file, ledgers)
+    return ledgers
+
+
+@contextmanager
+def until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Take note of Ctrl-C instead of being torn out of a call; a second one interrupts as always.
+
+    Yields what tells whether it was pressed. Outside the main thread nothing changes.
+    """
+    pressed = False
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _new_file(name: str | None) -> Path | None:
+    """Make an empty file before anything moves. Raises UsageError."""
+    if name is None:
+        return None
+    path = Path(name)
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        raise click.UsageError(f"--ledger: {name} exists; choose another name") from None
+    except OSError as error:
+        raise click.UsageError(f"--ledger: {name} cannot be made: {error.strerror}") from None
+    return path
+
+
+def _write(file: Path | None, ledgers: Sequence[Ledger]) -> None:
+    if file is None:
+        return
+    if not ledgers:
+        file.unlink()
+        return
+    from movepages.placement.records import ledgers_json
+
+    file.write_bytes(ledgers_json(ledgers))

@@ -1,0 +1,65 @@
+"""The mover's benchmarks measure what they say."""
+
+from __future__ import annotations
+
+import harness
+import numpy as np
+import placement
+import pytest
+import run
+import targets
+
+from movepages.kernel import SimulatedMachine
+
+PAGES = 1000
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Take few samples, of small plans: what they say does not matter here."""
+    monkeypatch.setattr(harness, "FEWEST_ROUNDS", 2)
+    monkeypatch.setattr(harness, "MOST_ROUNDS", 2)
+    monkeypatch.setattr(targets, "SPARE_BYTES", 0)
+    monkeypatch.setattr(placement, "RECORD_PAGES", 10)
+    monkeypatch.setattr(placement, "HUGE_PAGES", 4)
+
+
+@pytest.mark.host
+@pytest.mark.usefixtures("quick")
+def test_every_bar_is_looked_at():
+    """Each benchmark runs, tiny; the bars are those of a page, a call, and a pinned page."""
+    rows, left_out = run.measure(placement.benchmarks(PAGES, PAGES))
+    assert left_out == []
+    bars = {row.name.removeprefix("mover, "): row.bar for row in rows}
+    assert bars["own time, 1,000 pages"] == 25
+    assert bars["own time, 4 GiB of THP"] == 3
+    assert bars["calls, model, 1,000 pages"] == 1.01
+    assert bars["calls, host, 1,000 pages in place"] == 1.01
+    assert bars["1 % pinned, model, 1,000 pages"] == 3
+    assert bars["memory, 1,000 pages, bytes a page"] == 64
+    assert len(rows) == 8, "two more are for the record"
+
+
+def test_both_ways_move_all_pages_to_and_fro():
+    """Whether by the mover or plainly, every run moves every page to the other node."""
+    work = placement._Work.on(100)
+    for way in (work.execute, work.one_call, lambda machine: work.one_call(machine, 7)) * 2:
+        before = work.machine.locate(work.task.pid).page_nodes()
+        way(work.machine)
+        after = work.machine.locate(work.task.pid).page_nodes()
+        assert (before + after == 1).all()
+
+
+def test_calls_are_taken_out_of_the_movers_own_time():
+    """A timed machine answers as the one it stands for, and counts its calls."""
+    machine = SimulatedMachine("2 x 8M")
+    task = machine.spawn()
+    first = task.mmap(3)
+    task.write(first, 3)
+    timed = placement._Timed(machine)
+    where = task.addresses(first, 3)
+    assert timed.query_pages(task.pid, where).status.tolist() == [0, 0, 0]
+    assert timed.move_pages(task.pid, where, np.ones(3, np.int32), 2).ret == 0
+    assert timed.calls == 2
+    assert timed.seconds > 0
+    assert timed.page_size_bytes == 4096
