@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import subprocess
 import sys
 
@@ -11,7 +12,17 @@ from hypothesis import given, strategies as st
 from movepages.abi import UNWRITTEN
 from movepages.errors import NoSuchProcessError
 from movepages.nodeset import NodeSet
-from movepages.values import CallResult, Mapping, PageRuns, Placement, Policy, TaskInfo
+from movepages.values import (
+    CallResult,
+    Ledger,
+    Mapping,
+    PageRuns,
+    Placement,
+    Plan,
+    Policy,
+    TaskId,
+    TaskInfo,
+)
 
 PAGE = 4096
 HUGE = 2 << 20
@@ -224,3 +235,89 @@ def test_the_module_does_not_load_numpy():
     """What starts without arrays starts without NumPy."""
     code = "import sys, movepages.values, movepages.machine; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- plans and ledgers ------------------------------------------------------------------------
+
+
+def plan_of(*rows):
+    """Make a plan of runs as (first page, pages, page size, from, to)."""
+    first, pages, size, from_node, to_node = (list(column) for column in zip(*rows, strict=True))
+    return Plan(
+        task=TaskId("boot", 7, 5000),
+        start=np.array(first, np.uint64) * np.uint64(PAGE),
+        pages=np.array(pages),
+        page_size_bytes=np.array(size),
+        from_node=np.array(from_node, np.int32),
+        to_node=np.array(to_node, np.int32),
+        reason=np.zeros(len(rows), np.int32),
+        there_pages=2,
+        there_bytes=2 * PAGE,
+    )
+
+
+def ledger_of(plan, rows):
+    """Make a ledger of rows as (to, answer, now, tries)."""
+    to, answer, now, tries = zip(*rows, strict=True)
+    return Ledger(
+        plan,
+        np.array(to, np.int32),
+        np.array(answer, np.int32),
+        np.array(now, np.int32),
+        np.array(tries, np.uint8),
+    )
+
+
+def test_a_plan_counts_pages_and_bytes():
+    """A huge page is one page and many bytes; what has no node is planned, but not present."""
+    plan = plan_of((0, 3, PAGE, 0, 1), (512, 2, HUGE, -2, 1), (9000, 1, PAGE, 1, 2))
+    assert (len(plan), plan.page_count) == (3, 6)
+    assert plan.total_bytes == 4 * PAGE + 2 * HUGE
+    assert plan.present_bytes == 6 * PAGE
+    assert plan.bytes_by_target == {1: 3 * PAGE + 2 * HUGE, 2: PAGE}
+
+
+@pytest.mark.parametrize(
+    ("pages", "runs"), [(0, []), (3, [3]), (4, [3, 1]), (5, [3, 2]), (9, [3, 2, 1])]
+)
+def test_the_first_pages_of_a_plan(pages, runs):
+    """Whole runs as long as they fit, then a part of one; what is there already is kept."""
+    plan = plan_of((0, 3, PAGE, 0, 1), (512, 2, HUGE, 0, 1), (9000, 1, PAGE, 1, 2)).first(pages)
+    assert plan.pages.tolist() == runs
+    assert plan.there_pages == 2
+
+
+def test_each_page_of_a_ledger_has_one_outcome():
+    """Arrived, failed or untried, by the kernel's last word; bytes by the size of each page."""
+    plan = plan_of((0, 4, PAGE, 0, 1), (512, 2, HUGE, 0, 1))
+    ledger = ledger_of(
+        plan,
+        [
+            (1, 1, 1, 1),  # arrived
+            (1, 1, 0, 2),  # arrived, and was pulled back
+            (1, -errno.EACCES, 0, 1),  # shared
+            (1, 0, 0, 5),  # an old kernel says where it stayed
+            (3, 3, 3, 3),  # huge, spilled
+            (1, UNWRITTEN, UNWRITTEN, 0),  # huge, not tried
+        ],
+    )
+    assert ledger.arrived.tolist() == [True, True, False, False, True, False]
+    assert ledger.untried.tolist() == [False] * 5 + [True]
+    assert ledger.failed() == {-errno.EACCES: 1, UNWRITTEN: 1}
+    assert (ledger.moved_pages, ledger.moved_bytes) == (3, 2 * PAGE + HUGE)
+    assert (ledger.spilled_pages, ledger.untried_pages, ledger.strayed()) == (1, 1, {0: 1})
+    assert (ledger.asked, ledger.already_there, ledger.complete) == (8, 2, False)
+    assert ledger.page_origins().tolist() == [0] * 6
+
+
+def test_no_room_counts_as_failed_though_nobody_tried():
+    """What a full node left over is known to find no room: it is not untried."""
+    ledger = ledger_of(plan_of((0, 1, PAGE, 0, 1)), [(1, -errno.ENOMEM, UNWRITTEN, 0)])
+    assert (ledger.failed(), ledger.untried_pages) == ({-errno.ENOMEM: 1}, 0)
+
+
+def test_a_task_is_named_for_good():
+    """Its identity is the boot, the pid and the start time."""
+    info = TaskInfo(7, "boot", 5000, "cat", 0, "S", NodeSet([0]), (0,), (0,))
+    assert info.id == TaskId("boot", 7, 5000)
+    assert dataclasses.replace(info, start_ticks=5001).id != info.id

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+import debian
+
 from movepages.abi import numbers_for
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-rs")
+PROGRAMS = ROOT / "tests" / "emulator" / "programs" / "debian-packages.txt"
 GUEST_JUNIT = "/tmp/junit.xml"  # noqa: S108  the guest's own /tmp, of this boot alone
 
 LAB_CANNOT_RUN = 126
@@ -118,12 +121,18 @@ def host_unable(_lab: Path) -> str:
 
 
 def emulator_unable(_lab: Path) -> str:
-    """Return why system calls of a program cannot be answered here: containers may forbid it."""
+    """Return why system calls of a program cannot be answered here: containers may forbid it.
+
+    Installs the programs that the tests run; those of them that cannot be had skip theirs.
+    """
     if sys.platform != "linux":
         return f"{sys.platform} is not Linux"
     from movepages.emulator.check import notification_problem
 
-    return notification_problem()
+    problem = notification_problem()
+    if not problem and (left_out := debian.provide(debian.read_list(PROGRAMS))):
+        print(f"emulator: {left_out}", flush=True)
+    return problem
 
 
 def lab_unable(lab: Path) -> str:

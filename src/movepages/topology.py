@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +226,8 @@ def _node_of(words: str, text: str) -> tuple[int, int]:
 
 
 def _toml_groups(text: str) -> list[tuple[int, int, list[int] | None]]:
+    import tomllib  # here, for most machines are declared in a few words
+
     try:
         tables: Any = tomllib.loads(text).get("nodes", [])
         return [

@@ -417,6 +417,14 @@ def test_a_static_mask_is_reported_as_it_was_given():
     assert placed(p, a, 2) == {1: 2}
 
 
+def test_a_mask_with_any_flag_is_reported_as_it_was_given():
+    """NUMA_BALANCING makes get_mempolicy report the user's own nodes too (MPOL_MODE_FLAGS)."""
+    p = SimulatedMachine(FOUR_NODES).spawn()
+    mode = BIND | ModeFlag.NUMA_BALANCING
+    assert p.set_mempolicy(mode, [1, 63]) == 0
+    assert p.get_mempolicy() == (0, mode, NodeSet([1, 63]))
+
+
 def test_relative_nodes_count_from_the_cpuset():
     """With RELATIVE_NODES node 1 is the second that the cpuset allows, counted round."""
     machine = SimulatedMachine(FOUR_NODES)
@@ -592,6 +600,25 @@ def test_get_mempolicy_writes_the_mode_before_the_mask():
     assert p.syscall("get_mempolicy", 0, 0, 0, 0, 0) == 0
 
 
+def test_get_mempolicy_clears_what_lies_beyond_before_it_writes_the_mask():
+    """Where the words beyond the machine's nodes cannot be cleared, none is written."""
+    p = SimulatedMachine(FOUR_NODES).spawn()
+    assert p.set_mempolicy(BIND, [1]) == 0
+    mask = p.user_array([7, 7, 7], dtype=np.uint64, writable=2)
+    assert p.syscall("get_mempolicy", 0, mask.pointer, 64 * 3 + 1, 0, 0) == -Errno.EFAULT
+    assert mask.data[0] == 7
+    assert p.syscall("get_mempolicy", 0, mask.pointer, 64 * 2 + 1, 0, 0) == 0
+    assert mask.data.tolist() == [2, 0, 7]
+
+
+def test_a_maxnode_that_overflows_writes_no_mask():
+    """ULONG_MAX bits, rounded up to words, are none: the call succeeds and writes no node."""
+    p = SimulatedMachine(FOUR_NODES).spawn()
+    mask = p.user_array([7], dtype=np.uint64)
+    assert p.syscall("get_mempolicy", 0, mask.pointer, (1 << 64) - 1, 0, 0) == 0
+    assert mask.data[0] == 7
+
+
 # -- masks ------------------------------------------------------------------------------------
 
 
@@ -606,6 +633,7 @@ def test_get_mempolicy_writes_the_mode_before_the_mask():
         pytest.param([2, *[0] * 512], 4096 * 8 + 2, -Errno.EINVAL, id="a bit more than a page"),
         pytest.param([2, *[0] * 15, 0], 1024 + 65, 0, id="zeroes beyond MAX_NUMNODES"),
         pytest.param([2, *[0] * 15, 1], 1024 + 65, -Errno.EINVAL, id="node 1024"),
+        pytest.param([2, *[0] * 15, 2], 1024 + 2, -Errno.EINVAL, id="a word beyond counts whole"),
         pytest.param([2, *[0] * 14], 1025, -Errno.EFAULT, id="a mask that ends early"),
     ],
 )

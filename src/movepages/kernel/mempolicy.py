@@ -70,8 +70,8 @@ class MemPolicy:
 
     @property
     def shown_nodes(self) -> NodeSet:
-        """The nodes that get_mempolicy reports: with a flag of USER_NODEMASK the user's own."""
-        return self.user_nodes if self.flags & USER_NODEMASK else self.nodes
+        """The nodes that get_mempolicy reports: with any flag of the mode the user's own."""
+        return self.user_nodes if self.flags else self.nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,9 @@ class PolicyRequest:
             return -Errno.EINVAL, None
         if self.mode is Mode.PREFERRED:
             nodes = NodeSet([min(nodes)])
-        return 0, MemPolicy(
-            self.mode, NodeSet(nodes), self.flags, self.nodes, cpuset_mems=mems_allowed
-        )
+        # Without a flag nothing asks for them again, and policies are equal without them.
+        asked = self.nodes if self.flags else _NO_NODES
+        return 0, MemPolicy(self.mode, NodeSet(nodes), self.flags, asked, cpuset_mems=mems_allowed)
 
 
 def rebind(policy: MemPolicy | None, mems: NodeSet, semantics: Semantics) -> MemPolicy | None:

@@ -263,13 +263,14 @@ def do_migrate_pages(
     filled, where that can be.
     """
     frames.drain()
+    moves = _moves(old, new, at.semantics)
     failed, left = 0, set(old)
-    while left:
-        step = _next_step(left, old, new, at.semantics)
-        if step is None:
-            break
-        source, dest = step
+    while moves:
+        source, dest = _next_step(left, moves)
         left.discard(source)
+        del moves[source]
+        if source not in at.online:  # nothing is there
+            continue
         rc = migrate_to_node(frames, space, source, dest, flags, at)
         if rc < 0:
             return rc
@@ -277,17 +278,20 @@ def do_migrate_pages(
     return failed
 
 
-def _next_step(
-    left: Set[int], old: Set[int], new: Set[int], semantics: Semantics
-) -> tuple[int, int] | None:
-    """Return the next (source, dest): the first whose dest is empty by now, else the last."""
+def _moves(old: Set[int], new: Set[int], semantics: Semantics) -> dict[int, int]:
+    """Return where the pages of each node go, sources rising; without nodes whose pages stay."""
     keeps_common = semantics.keeps_common_nodes and len(old) != len(new)
-    step = None
-    for source in sorted(left):
+    found = {}
+    for source in sorted(old):
         dest = node_remap(source, old, new)
-        if source == dest or (keeps_common and source in new):
-            continue
-        step = source, dest
-        if dest not in left:
-            break
+        if source != dest and not (keeps_common and source in new):
+            found[source] = dest
+    return found
+
+
+def _next_step(left: Set[int], moves: dict[int, int]) -> tuple[int, int]:
+    """Return the next (source, dest): the first whose dest is empty by now, else the last."""
+    for step in moves.items():
+        if step[1] not in left:
+            return step
     return step

@@ -133,7 +133,7 @@ class MempolicyCalls:
         errno, value, nodes = self._retrieve(address, flags)
         if errno:
             return errno
-        if mode and self.user.write(mode, np.array([value], dtype=np.int32)) < 1:
+        if mode and not self._put_user(mode, value):
             return -Errno.EFAULT
         if not nmask:
             return 0
@@ -186,6 +186,13 @@ class MempolicyCalls:
         needs_memory = self.semantics.target_needs_memory
         usable = self.tasks.with_memory() if needs_memory else self.tasks.online()
         return request.contextualize(self._mems(), usable, self.semantics)
+
+    def _put_user(self, pointer: int, value: int) -> bool:
+        """Write an int whole or not at all: only one that is not aligned could be cut."""
+        data = np.array([value], dtype=np.int32)
+        if pointer % data.itemsize and not self.user.writable(pointer, data.dtype, 1):
+            return False
+        return self.user.write(pointer, data) == 1
 
     def _mems(self) -> NodeSet:
         caller = self.tasks.find(0)
