@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import emulated
 import pytest
+import under_emulator
 from suite.model import MACHINE, ModelWorld
 from suite.programs import Program, digest
 from suite.recording import PROGRAMS, SCENARIOS as RECORDED_SCENARIOS, recorded
@@ -36,7 +36,7 @@ def run(tmp_path: Path, precision: str, *arguments: str) -> dict[str, list[str]]
     what, *more = arguments
     command = [
         *(sys.executable, "-m", "movepages", "emulate", "--topology", machine),
-        *("--precision", precision, "--", sys.executable, emulated.__file__),
+        *("--precision", precision, "--", sys.executable, under_emulator.__file__),
         *(what, answers, *more),
     ]
     done = subprocess.run(
@@ -51,14 +51,16 @@ def run(tmp_path: Path, precision: str, *arguments: str) -> dict[str, list[str]]
 def test_emulator_answers_as_recorded(precision, tmp_path):
     """Every scenario that a live process can offer has the recorded answers, line by line."""
     observed = recorded(RECORDED_SCENARIOS)
-    wanted = {name: observed[name] for name in SCENARIOS if emulated.can_run(name)}
+    wanted = {name: observed[name] for name in SCENARIOS if under_emulator.can_run(name)}
     assert run(tmp_path, precision, "scenarios") == wanted
 
 
 def test_what_the_emulator_leaves_out_is_as_small_as_it_is_said_to_be():
     """16 scenarios need what a live process lacks; four more what the emulator does not do."""
-    lacking = {name for name, scenario in SCENARIOS.items() if scenario.needs & emulated.LACKS}
-    left_out = {name for name in SCENARIOS if not emulated.can_run(name)}
+    lacking = {
+        name for name, scenario in SCENARIOS.items() if scenario.needs & under_emulator.LACKS
+    }
+    left_out = {name for name in SCENARIOS if not under_emulator.can_run(name)}
     assert (len(lacking), len(left_out - lacking)) == (16, 4)
 
 

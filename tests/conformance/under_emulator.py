@@ -1,7 +1,7 @@
 """Answers of an emulated machine: to run under `movepages emulate`, as a program of its own.
 
-emulated.py scenarios FILE              all scenarios that need nothing a live process lacks
-emulated.py programs FILE FIRST COUNT   random programs without pins, from a seed on
+under_emulator.py scenarios FILE              all scenarios that need nothing a live process lacks
+under_emulator.py programs FILE FIRST COUNT   random programs without pins, from a seed on
 """
 
 from __future__ import annotations
