@@ -242,7 +242,8 @@ class _Walk:
         failed = window.batch_start(low + int(np.argmax(stayed)))
         self._store(window.at + low, window.status[low:failed])
         end = window.batch_end(failed)
-        self._store_trigger(window, end)
+        if not self._store_trigger(window, end):
+            raise _Stop(-Errno.EFAULT)  # an error that is there already is kept
         not_moved = int((window.status[failed:end] < 0).sum())
         raise _Stop(self._returned(min(rc, not_moved), window, end))
 

@@ -33,7 +33,10 @@ _MODE_FLAGS = int(ModeFlag.STATIC_NODES | ModeFlag.RELATIVE_NODES | ModeFlag.NUM
 _OWN_NODES = int(ModeFlag.STATIC_NODES | ModeFlag.RELATIVE_NODES)
 _BALANCED = frozenset({Mode.BIND, Mode.PREFERRED_MANY})
 _BIND_FLAGS = int(MoveFlag.STRICT | MoveFlag.MOVE | MoveFlag.MOVE_ALL)
-_QUERY_FLAGS = int(PolicyQuery.NODE | PolicyQuery.ADDR | PolicyQuery.MEMS_ALLOWED)
+_NODE, _ADDR = int(PolicyQuery.NODE), int(PolicyQuery.ADDR)
+_MEMS_ALLOWED = int(PolicyQuery.MEMS_ALLOWED)
+_QUERY_FLAGS = _NODE | _ADDR | _MEMS_ALLOWED
+"""As plain numbers: a flag of an enumeration costs a microsecond each time it is looked at."""
 
 
 class Policies(Protocol):
@@ -204,13 +207,13 @@ class MempolicyCalls:
         """Return an errno or 0, the mode or node, and the nodes asked for (do_get_mempolicy)."""
         known = _QUERY_FLAGS
         if not self.semantics.mems_allowed_query:
-            known &= ~PolicyQuery.MEMS_ALLOWED
-        at_address = bool(flags & PolicyQuery.ADDR)
+            known &= ~_MEMS_ALLOWED
+        at_address = bool(flags & _ADDR)
         nothing = NodeSet()
         if flags & ~known:
             return -Errno.EINVAL, 0, nothing
-        if flags & PolicyQuery.MEMS_ALLOWED:
-            alone = flags == PolicyQuery.MEMS_ALLOWED
+        if flags & _MEMS_ALLOWED:
+            alone = flags == _MEMS_ALLOWED
             return (0, 0, self._mems()) if alone else (-Errno.EINVAL, 0, nothing)
         if at_address and not self.policies.is_mapped(address):
             return -Errno.EFAULT, 0, nothing
@@ -219,7 +222,7 @@ class MempolicyCalls:
         found = self.policies.policy_at(address) if at_address else self.policies.task_policy()
         policy = found or MemPolicy()
         value = policy.mode | policy.flags
-        if flags & PolicyQuery.NODE:
+        if flags & _NODE:
             ask = self.policies
             value = ask.node_at(address) if at_address else ask.next_interleave_node()
         return min(value, 0), value, policy.shown_nodes
