@@ -7,20 +7,23 @@ was copied on write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from bisect import bisect_right, insort
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.abi.pagemap import PageFlag, PageRegion
+from movepages.abi.pagemap import PageFlag, PagemapBit
 from movepages.abi.procmap import VmaFlag
 from movepages.emulator.first_touch import place
+from movepages.emulator.live_area import read_area
 from movepages.emulator.objects import ZERO_PAGE
-from movepages.emulator.overlay import EXCLUSIVE, NOT_PLACED, distinct, runs
-from movepages.kernel.address_space import VmFlag
+from movepages.emulator.overlay import EXCLUSIVE, NOT_PLACED, count_pages, distinct, runs
+from movepages.emulator.seen import Seen, present_pages
 from movepages.kernel.ports import NONE
 from movepages.linux.kpageflags import has, read_flags
-from movepages.linux.pagemap import scan
+from movepages.linux.reading import read_optional
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,43 +31,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from movepages.emulator.first_touch import Touch
+    from movepages.emulator.live_area import LiveArea
     from movepages.emulator.machine import EmulatedMachine
-    from movepages.emulator.objects import FileKey, PageObject
+    from movepages.emulator.objects import PageObject
     from movepages.emulator.processes import LiveTask, Mm
     from movepages.linux.page_facts import PageFacts
-    from movepages.linux.procmap import Vma
 
     Addresses = NDArray[np.uint64]
     Handles = NDArray[np.int64]
 
-_DEVICES = ("[vvar", "/dev/")
-_SPECIAL = ("[vdso]", "[vvar", "[uprobes]")
-_MEMORY_IN_DEV = ("/dev/zero", "/dev/shm/", "/dev/hugepages/")  # noqa: S108 - as maps name them
-_MEMORY_FILES = (*_MEMORY_IN_DEV, "/memfd:", "/SYSV", "/anon_hugepage", "/secretmem")
-_REFUSES = ("/secretmem",)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LiveArea:
-    """An area: pages `start` to `end`, what it is, and which object its pages are of."""
-
-    start: int
-    end: int
-    flags: VmFlag
-    order: int
-    """Of the pages of a hugetlb area; else 0."""
-    file: PageObject | None
-    file_page: int
-    """The page of the file that `start` shows."""
-    page_cache: bool
-    """Whether the file is an ordinary one, whose pages no area's policy rules."""
-    special: bool = False
-    """Whether it is one of the kernel's own, which cannot be split (special_mapping_split)."""
-
-    @property
-    def shared(self) -> bool:
-        """Whether writes go to the file itself."""
-        return bool(self.flags & VmFlag.SHARED)
+_PRESENT = np.uint64(1 << PagemapBit.PRESENT)
+_OF_PRESENT_OWN = np.uint64(1 << PagemapBit.PRESENT | 1 << PagemapBit.FILE_OR_SHARED)
+_KSM_PAGES_SHARED = "sys/kernel/mm/ksm/pages_shared"
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +55,9 @@ class LiveAddressSpace:
     touches: Callable[[LiveTask, Handles, int], Iterator[tuple[Touch, Handles]]]
     """Who touched pages first."""
     _areas: list[LiveArea] = field(default_factory=list)
+    _by_start: list[tuple[int, int]] = field(default_factory=list)
+    """The first page of each area, and its index; rising."""
+    _merging: bool | None = None
 
     @classmethod
     def of(cls, machine: EmulatedMachine, task: LiveTask, mm: Mm) -> LiveAddressSpace:
@@ -88,9 +69,16 @@ class LiveAddressSpace:
     def find_vma(self, addresses: Addresses) -> Handles:
         """Return the first area that ends above each address, or NONE."""
         pages = self._pages(addresses)
-        order = None if _is_rising(pages) else np.argsort(pages, kind="stable")
-        rising = pages if order is None else pages[order]
-        found = np.full(len(pages), NONE, dtype=np.int64)
+        if _is_rising(pages):
+            return self._find(pages)
+        order = np.argsort(pages, kind="stable")
+        found = np.empty_like(pages)
+        found[order] = self._find(pages[order])
+        return found
+
+    def _find(self, rising: Handles) -> Handles:
+        """Return the first area that ends above each of some rising pages, or NONE."""
+        found = np.full(len(rising), NONE, dtype=np.int64)
         at = 0
         while at < len(rising):
             index = self._area_index(int(rising[at]))
@@ -99,22 +87,15 @@ class LiveAddressSpace:
             until = int(np.searchsorted(rising, self._areas[index].end))
             found[at:until] = index
             at = until
-        if order is None:
-            return found
-        unsorted = np.empty_like(found)
-        unsorted[order] = found
-        return unsorted
+        return found
 
     def contains(self, areas: Handles, addresses: Addresses) -> NDArray[np.bool_]:
         """Tell which areas contain their address."""
-        starts = np.array([area.start for area in self._areas] or [0], dtype=np.int64)
-        inside: NDArray[np.bool_] = (areas != NONE) & (self._pages(addresses) >= starts[areas])
-        return inside
+        return self._contain(areas, self._pages(addresses))
 
     def migratable(self, areas: Handles) -> NDArray[np.bool_]:
         """Tell which areas have pages that may be migrated."""
-        device = VmFlag.IO | VmFlag.PFNMAP
-        allowed = np.array([not area.flags & device for area in self._areas], dtype=np.bool_)
+        allowed = np.array([not area.device for area in self._areas], dtype=np.bool_)
         return allowed[areas]
 
     def follow_page(self, areas: Handles, addresses: Addresses) -> Handles:
@@ -154,10 +135,14 @@ class LiveAddressSpace:
 
     def settle(self, start: int, end: int) -> None:
         """Place the pages of a range that have been touched, before what decides it changes."""
-        looking = replace(self, touches=self.machine.touchers.certain, _areas=[])
-        for area in looking.areas(start, end):
-            if not area.flags & (VmFlag.IO | VmFlag.PFNMAP):
-                looking.folios(max(start, area.start), min(end, area.end))
+        looking = LiveAddressSpace(self.machine, self.task, self.mm, self.machine.touchers.certain)
+        pages = looking.present(start, min(end, self.machine.user_pages))
+        unknown = pages[looking._glance(pages)[1]]
+        areas = looking._find(unknown)
+        inside = looking._contain(areas, unknown)
+        areas, unknown = areas[inside], unknown[inside]
+        movable = looking.migratable(areas)
+        looking._look(areas[movable], unknown[movable])
 
     def fault_in(self, address: int) -> bool:
         """Read a byte, so that its page is there; tell whether the process may read it.
@@ -188,87 +173,101 @@ class LiveAddressSpace:
 
     def _area_index(self, page: int) -> int:
         """Return the index of the first area that ends above a page, asked for if need be."""
-        for index, area in enumerate(self._areas):
-            if area.start <= page < area.end:
+        below = bisect_right(self._by_start, page, key=itemgetter(0))
+        if below:
+            _, index = self._by_start[below - 1]
+            if page < self._areas[index].end:
                 return index
         vma = self.mm.areas.find(page << self.machine.page_shift)
         if vma is None:
             return NONE
-        self._areas.append(self._live_area(vma))
+        area = read_area(vma, self.machine.objects, self.machine.page_shift)
+        insort(self._by_start, (area.start, len(self._areas)))
+        self._areas.append(area)
         return len(self._areas) - 1
 
-    def _live_area(self, vma: Vma) -> LiveArea:
-        shift = self.machine.page_shift
-        flags = VmFlag.SHARED if vma.flags & VmaFlag.SHARED else VmFlag(0)
-        if _is_device(vma.name):
-            flags |= VmFlag.IO | VmFlag.PFNMAP
-        order = max(0, (vma.page_size_bytes or 0).bit_length() - 1 - shift)
-        if order:
-            flags |= VmFlag.HUGETLB
-        memory = vma.name.startswith(_MEMORY_FILES)
-        file = None
-        if vma.inode:
-            file = self.machine.objects.file(
-                file_key(vma),
-                movable=not vma.name.startswith(_REFUSES),
-                vanishes=vma.name.endswith("(deleted)"),
-            )
-        return LiveArea(
-            vma.start >> shift,
-            vma.end >> shift,
-            flags,
-            order,
-            file,
-            vma.offset >> shift,
-            page_cache=file is not None and not memory and not order,
-            special=vma.name.startswith(_SPECIAL),
-        )
+    def _contain(self, areas: Handles, pages: Handles) -> NDArray[np.bool_]:
+        """Tell which areas contain their page."""
+        starts = np.array([area.start for area in self._areas] or [0], dtype=np.int64)
+        inside: NDArray[np.bool_] = (areas != NONE) & (pages >= starts[areas])
+        return inside
 
     # -- looking at pages ---------------------------------------------------------------------
 
     def _look(self, areas: Handles, pages: Handles) -> Handles:
         """Return the handle of each page, all of which lie in their areas; place new ones."""
-        facts = self.machine.page_facts.read(self.mm.pagemap, pages.astype(np.uint64))
-        handles = np.full(len(pages), NONE, dtype=np.int64)
-        handles[facts.zero] = ZERO_PAGE
-        there = np.flatnonzero(facts.present & ~facts.zero)
-        for index, part in runs(areas[there]):
-            chosen = there[part]
-            area = self._areas[index]
-            in_file = facts.file_or_shared[chosen] if area.file is not None else None
-            if in_file is None or not in_file.any():
-                handles[chosen] = self._anonymous(area, pages, chosen, facts)
-            elif in_file.all():
-                handles[chosen] = self._of_file(area, area.file, pages, chosen, facts)
-            else:
-                ours, theirs = chosen[~in_file], chosen[in_file]
-                handles[ours] = self._anonymous(area, pages, ours, facts)
-                handles[theirs] = self._of_file(area, area.file, pages, theirs, facts)
+        handles = self.mm.anonymous.handles(pages)
+        entries, unknown = self._glance(pages)
+        if not len(unknown):
+            return handles
+        areas, pages = areas[unknown], pages[unknown]
+        facts = self._describe(pages, entries[unknown])
+        closer = np.full(len(pages), NONE, dtype=np.int64)
+        closer[facts.zero] = ZERO_PAGE
+        seen = Seen(pages, facts.entries, facts.huge)
+        for index, there in runs(np.where(facts.present & ~facts.zero, areas, NONE)):
+            if index != NONE:
+                closer[there] = self._in_area(self._areas[index], seen.at(there))
+        handles[unknown] = closer
         return handles
 
-    def _anonymous(
-        self, area: LiveArea, pages: Handles, chosen: Handles, facts: PageFacts
-    ) -> Handles:
-        ours = self.mm.anonymous
-        handles = self._observe(area, ours, pages[chosen], pages[chosen], facts, chosen)
-        merged = self._merged(facts, chosen)
+    def _glance(self, pages: Handles) -> tuple[Addresses, Handles]:
+        """Return the entries of pages, and which need a closer look, as indices.
+
+        A page of the process's own that has a node and looks as when it was last observed does not:
+        what has another meaning now, as the zero page or a part of a huge one, has another frame.
+        """
+        entries = self.machine.page_facts.read_entries(self.mm.pagemap, pages.view(np.uint64))
+        seen = Seen(pages, entries, np.zeros(len(pages), dtype=np.bool_))
+        frames, exclusive = seen.frames, seen.exclusive
+        known = self.mm.anonymous.pages.unchanged(pages, frames, exclusive)
+        known &= (entries & _OF_PRESENT_OWN) == _PRESENT
+        known &= frames != 0
+        if not (exclusive | ~known).all() and self._ksm_merges():
+            known &= exclusive
+        return entries, np.flatnonzero(~known)
+
+    def _describe(self, pages: Handles, entries: Addresses) -> PageFacts:
+        return self.machine.page_facts.describe(self.mm.pagemap, pages.view(np.uint64), entries)
+
+    def _in_area(self, area: LiveArea, seen: Seen) -> Handles:
+        """Return the handles of pages of an area, which may be the file's or the process's own."""
+        if area.file is None:
+            return self._anonymous(area, seen)
+        in_file = seen.has(PagemapBit.FILE_OR_SHARED)
+        if in_file.all():
+            return self._of_file(area, area.file, seen)
+        if not in_file.any():
+            return self._anonymous(area, seen)
+        handles = np.empty(len(in_file), dtype=np.int64)
+        handles[~in_file] = self._anonymous(area, seen.at(~in_file))
+        handles[in_file] = self._of_file(area, area.file, seen.at(in_file))
+        return handles
+
+    def _anonymous(self, area: LiveArea, seen: Seen) -> Handles:
+        handles = self._observe(area, self.mm.anonymous, seen.pages, seen)
+        merged = self._merged(seen)
         if len(merged):
-            handles[merged] = self._of_ksm(
-                pages[chosen[merged]], facts.pfn[chosen[merged]].astype(np.int64)
-            )
+            handles[merged] = self._of_ksm(seen.pages[merged], seen.frames[merged])
         return handles
 
-    def _merged(self, facts: PageFacts, chosen: Handles) -> Handles:
+    def _merged(self, seen: Seen) -> Handles:
         """Return which pages KSM has merged, as indices; none where frames may not be seen."""
-        frames = facts.pfn[chosen]
-        shared = np.flatnonzero(~facts.exclusive[chosen] & (frames != 0))
-        if not len(shared):
-            return shared
+        shared = np.flatnonzero(~seen.exclusive & (seen.frames != 0))
+        if not len(shared) or not self._ksm_merges():
+            return shared[:0]
         try:
-            flags = read_flags(frames[shared])
+            flags = read_flags(seen.frames[shared].view(np.uint64))
         except PermissionError:
             return shared[:0]
         return shared[has(flags, PageFlag.KSM)]
+
+    def _ksm_merges(self) -> bool:
+        """Tell whether KSM has merged any page of this machine: rarely, and it is dear to find."""
+        if self._merging is None:
+            shared = read_optional(self.machine.processes.proc.parent / _KSM_PAGES_SHARED)
+            self._merging = int(shared or 0) > 0
+        return self._merging
 
     def _of_ksm(self, pages: Handles, frames: Handles) -> Handles:
         """Return the handles of merged pages: one for a frame, wherever it is mapped."""
@@ -279,50 +278,46 @@ class LiveAddressSpace:
         ksm.observe(frames, frames, none, none != 0)
         return self.machine.ksm.handles(frames)
 
-    def _of_file(
-        self,
-        area: LiveArea,
-        file: PageObject | None,
-        pages: Handles,
-        chosen: Handles,
-        facts: PageFacts,
-    ) -> Handles:
-        assert file is not None  # noqa: S101 - whose pages these are
-        numbers = pages[chosen] - area.start + area.file_page
-        return self._observe(area, file, numbers, pages[chosen], facts, chosen)
+    def _of_file(self, area: LiveArea, file: PageObject, seen: Seen) -> Handles:
+        return self._observe(area, file, seen.pages - area.start + area.file_page, seen)
 
-    def _observe(
-        self,
-        area: LiveArea,
-        thing: PageObject,
-        numbers: Handles,
-        pages: Handles,
-        facts: PageFacts,
-        chosen: Handles,
-    ) -> Handles:
+    def _observe(self, area: LiveArea, thing: PageObject, numbers: Handles, seen: Seen) -> Handles:
         """Note what pages of an object look like now, and return their folios' handles."""
-        orders = np.where(facts.huge[chosen], self.machine.thp_order, 0)
+        if not area.order:
+            self._split(thing, numbers[~seen.huge])
+        frames, exclusive = seen.frames, seen.exclusive
+        orders = np.where(seen.huge, self.machine.thp_order, 0)
         if area.order:
-            orders = np.full(len(chosen), area.order)
-        frames, exclusive = facts.pfn[chosen].astype(np.int64), facts.exclusive[chosen]
+            orders = np.full(len(numbers), area.order)
         heads = numbers
         if orders.any():
             heads = numbers & -np.left_shift(1, orders)
             frames = np.where(frames, frames - (numbers - heads), 0)
+        elif thing.pages.unchanged(numbers, frames, exclusive).all():
+            return thing.handles(numbers)
         nodes = thing.pages.nodes(heads)
         new = nodes == NOT_PLACED
         # One without a node yet, for nobody was known to have touched it, is counted nowhere.
-        copied = self._copied(thing, heads, pages, frames, exclusive) & ~new
+        copied = self._copied(thing, heads, seen.pages, frames, exclusive) & ~new
         if copied.any():
             self.machine.capacity.release(thing.pages.replace(distinct(heads[copied])))
             new |= copied
         if new.any():
             adopted = self.mm.limbo.take(np.where(new, frames, 0))
-            thing.pages.set_nodes(heads[adopted >= 0], adopted[adopted >= 0])
-            new &= adopted < 0
-            self._place(area, thing, heads[new], pages[new], orders[new])
+            found = adopted >= 0
+            self._adopt(thing, heads[found], adopted[found], orders[found])
+            new &= ~found
+            self._place(area, thing, heads[new], seen.pages[new], orders[new])
         thing.pages.observe(heads, frames, orders, exclusive)
         return thing.handles(heads)
+
+    def _split(self, thing: PageObject, numbers: Handles) -> None:
+        """Take huge pages that are no longer mapped as one for single ones on the same node."""
+        order = self.machine.thp_order
+        heads = distinct(numbers & -(1 << order))
+        heads = heads[thing.pages.orders(heads) == order]
+        if len(heads):
+            thing.pages.split(heads, order)
 
     def _copied(
         self,
@@ -346,6 +341,14 @@ class LiveAddressSpace:
         changed &= exclusive | self.machine.touchers.touched(self.task, pages)
         return changed
 
+    def _adopt(
+        self, thing: PageObject, heads: Handles, nodes: NDArray[np.int8], orders: Handles
+    ) -> None:
+        """Give pages that were mapped elsewhere before the nodes that they had there."""
+        heads, first = np.unique(heads, return_index=True)
+        thing.pages.set_nodes(heads, nodes[first])
+        self.machine.capacity.charge(count_pages(nodes[first], orders[first]))
+
     def _place(
         self, area: LiveArea, thing: PageObject, heads: Handles, pages: Handles, orders: Handles
     ) -> None:
@@ -365,29 +368,5 @@ class LiveAddressSpace:
                 thing.pages.set_nodes(folios[which], nodes)
 
 
-def present_pages(pagemap: int, start: int, end: int, page_shift: int) -> Handles:
-    """Return the numbers of the present pages of a range, int64[n], rising.
-
-    Raises UnsupportedError where the kernel has no PAGEMAP_SCAN, EOFError when the process is gone.
-    """
-    regions = scan(pagemap, start << page_shift, end << page_shift, require=PageRegion.PRESENT)
-    first = (regions[:, 0] >> np.uint64(page_shift)).astype(np.int64)
-    counts = (regions[:, 1] >> np.uint64(page_shift)).astype(np.int64) - first
-    before = np.cumsum(counts) - counts
-    pages: Handles = np.repeat(first - before, counts) + np.arange(int(counts.sum()))
-    return pages
-
-
-def file_key(vma: Vma) -> FileKey:
-    """Return what tells the file of an area from others."""
-    major, minor = vma.device
-    return (major << 20 | minor, vma.inode, 0)
-
-
 def _is_rising(pages: Handles) -> bool:
     return len(pages) < 2 or bool((pages[1:] >= pages[:-1]).all())
-
-
-def _is_device(path: str) -> bool:
-    """Tell whether an area maps a device: its pages are none that could move."""
-    return path.startswith(_DEVICES) and not path.startswith(_MEMORY_IN_DEV)

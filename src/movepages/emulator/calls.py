@@ -35,11 +35,13 @@ VMALLOC_LIMIT_BYTES = 1 << 45
 """Room for the control array of 2006: more than any caller's own arrays can take."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class NumaCalls:
     """The calls of an emulated machine, by name."""
 
     machine: EmulatedMachine
+    _last: tuple[LiveTask, MempolicyCalls] | None = None
+    """Who made a call about policies last, and the ports around it: it may make more."""
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handler of each call; one that the semantics lack is -ENOSYS."""
@@ -131,13 +133,16 @@ class NumaCalls:
         return 0
 
     def _policy_calls(self, caller: LiveTask) -> MempolicyCalls:
-        return MempolicyCalls(
-            LiveUserMemory(caller),
-            LiveTaskTable(self.machine, caller),
-            self.machine.semantics,
-            self.machine.page_size_bytes,
-            LivePolicies(self.machine, caller),
-        )
+        if self._last is None or self._last[0] is not caller:
+            calls = MempolicyCalls(
+                LiveUserMemory(caller),
+                LiveTaskTable(self.machine, caller),
+                self.machine.semantics,
+                self.machine.page_size_bytes,
+                LivePolicies(self.machine, caller),
+            )
+            self._last = caller, calls
+        return self._last[1]
 
 
 def _no_such_call(_notification: Notification) -> Reply:

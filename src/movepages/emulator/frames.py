@@ -233,12 +233,16 @@ class LiveFrames:
 
     def _nearby(self, new: Handles, order: Handles, nodes: Nodes) -> Handles:
         """Find room for pages whose node is full on the nearest that has some."""
+        full: set[tuple[int, int]] = set()
         for at in np.flatnonzero(new == NONE).tolist():
             size = int(order[at])
             for node in self._zonelists[int(nodes[at])]:
+                if (node, size) in full:
+                    continue
                 if self._capacity.take(node, 1, size):
                     new[at] = self._new_pages(node, 1, size)[0]
                     break
+                full.add((node, size))
         return new
 
     def _tell_relatives(self, thing: PageObject, numbers: Handles, nodes: Handles) -> None:

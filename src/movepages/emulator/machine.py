@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from movepages.emulator.address_space import LiveAddressSpace, file_key
+from movepages.emulator.address_space import LiveAddressSpace
 from movepages.emulator.calls import NumaCalls
 from movepages.emulator.capacity import Capacity
 from movepages.emulator.fault_log import FaultRecorder
@@ -29,9 +29,11 @@ from movepages.emulator.files import Files
 from movepages.emulator.filter import Precision
 from movepages.emulator.frames import LiveFrames
 from movepages.emulator.host_cpus import place_cpus, read_host_cpus
+from movepages.emulator.live_area import file_key
 from movepages.emulator.map_changes import MapChanges
 from movepages.emulator.objects import Objects
 from movepages.emulator.processes import Processes
+from movepages.emulator.seen import find_user_pages
 from movepages.emulator.sysfs import as_booted, write_tree
 from movepages.emulator.touched import Assumed, Logged, Touchers
 from movepages.kernel.mempolicy import Surroundings
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from movepages.emulator.address_space import LiveArea
+    from movepages.emulator.live_area import LiveArea
     from movepages.emulator.objects import PageObject
     from movepages.emulator.processes import LiveTask, Mm
     from movepages.emulator.replies import Handler
@@ -56,8 +58,7 @@ if TYPE_CHECKING:
 _RING_PAGES, _USER_RING_PAGES = 512, 128
 """Of the log of faults, for each CPU: a page has room for a hundred faults."""
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
-_ALL_PAGES = 0, 1 << 35
-"""Of user space, 47 bits of addresses."""
+_ALL_PAGES = 0, 1 << 52
 
 
 class EmulatedMachine:
@@ -78,6 +79,8 @@ class EmulatedMachine:
         # A live program can be crashed by nothing that an emulated kernel does.
         self.semantics = replace(semantics, crashes=False)
         self.precision = precision
+        self.online, self.with_memory = placed.topology.online, placed.topology.with_memory
+        self.nr_node_ids = max(placed.topology.possible | self.online) + 1
         self.page_size_bytes = page_size_bytes
         self.page_shift = page_size_bytes.bit_length() - 1
         self.thp_order = (page_size_bytes // 8).bit_length() - 1
@@ -91,7 +94,10 @@ class EmulatedMachine:
         self._weights = {node.id: node.weight or 1 for node in self.topology}
         self.frames = LiveFrames(self.objects, self.processes, self.capacity, self._zonelists)
         self.page_facts = find_reader(page_size_bytes, proc.parent)
+        self.user_pages = find_user_pages(page_size_bytes, proc.parent)
         self.losses: Counter[str] = Counter()
+        self._surroundings: dict[int, Surroundings] = {}
+        """By CPU."""
         self._recorder: FaultRecorder | None = None
         self._directory: Path | None = None
         self._mounted = False
@@ -108,7 +114,7 @@ class EmulatedMachine:
         files = Files(
             LiveFileSource(self),
             self._directory,
-            max(self.topology.possible | self.topology.online) + 1,
+            self.nr_node_ids,
             mounted=self._mounted,
         )
         return {**handlers, **files.handlers()}
@@ -133,7 +139,7 @@ class EmulatedMachine:
         Pages moved and pages by node; descriptors that are open, and the most memory ever used.
         """
         self.reclaim()
-        used = {node: int(self.capacity.used[node]) for node in self.topology.online}
+        used = {node: int(self.capacity.used[node]) for node in self.online}
         return {
             "pages_moved": self.frames.moved,
             "pages_by_node": used,
@@ -156,7 +162,7 @@ class EmulatedMachine:
         try:
             return self.topology.node_of_cpu(cpu)
         except KeyError:
-            return min(self.topology.online)
+            return min(self.online)
 
     def surroundings(self, task: LiveTask) -> Surroundings:
         """Return what an allocation of a task goes by beside its policy."""
@@ -184,34 +190,32 @@ class EmulatedMachine:
 
     def settle(self, task: LiveTask, mm: Mm) -> None:
         """Place all that a process has touched."""
-        LiveAddressSpace.of(self, task, mm).settle(*_ALL_PAGES)
+        LiveAddressSpace.of(self, task, mm).settle(0, self.user_pages)
 
     def before_policy_change(self, task: LiveTask) -> None:
         """Apply a task's policy to all that it has touched, and to what it has forked."""
-        self.processes.materialise(task)
+        self.processes.materialise_own(task)
         if task.mm is not None:
             self.settle(task, task.mm)
 
     def before_map_change(self, space: LiveAddressSpace, start: int, end: int) -> None:
         """Apply the policies of a range of pages to what has been touched of it."""
-        self.processes.materialise(space.task)
+        self.processes.materialise_own(space.task)
         space.settle(start, end)
 
     def before_move(self, caller: LiveTask, pid: int) -> None:
         """Let the children of a process inherit where its pages are, before these move."""
-        target = caller
-        if pid > 0:
-            try:
-                target = self.processes.task(pid)
-            except ProcessLookupError:
-                return
-        self.processes.materialise(target)
+        if pid <= 0:
+            self.processes.materialise_own(caller)
+            return
+        with suppress(ProcessLookupError):
+            self.processes.materialise(self.processes.task(pid))
 
     def forget_range(self, task: LiveTask, start: int, end: int, *, policies: bool) -> None:
         """Forget the anonymous pages of a range that is about to be unmapped or dropped."""
         if task.mm is None:
             return
-        self.processes.materialise(task)
+        self.processes.materialise_own(task)
         anonymous = task.mm.anonymous
         self.capacity.release(anonymous.pages.forget(start, end))
         if policies:
@@ -221,7 +225,7 @@ class EmulatedMachine:
         """Keep the nodes of pages that are about to be mapped elsewhere, by page frame."""
         if task.mm is None:
             return
-        self.processes.materialise(task)
+        self.processes.materialise_own(task)
         LiveAddressSpace.of(self, task, task.mm).settle(start, end)
         pages = task.mm.anonymous.pages
         placed = pages.placed()
@@ -230,7 +234,7 @@ class EmulatedMachine:
         if not frames.all():
             self.losses["pages that were remapped, whose frames may not be seen"] += len(placed)
         task.mm.limbo.add(frames[frames != 0], pages.nodes(placed)[frames != 0])
-        pages.forget(start, end)
+        self.capacity.release(pages.forget(start, end))
 
     def reclaim(self) -> None:
         """Release the pages of processes that are gone, and of memory that only they had mapped."""
@@ -245,11 +249,17 @@ class EmulatedMachine:
             self.capacity.release(file.pages.forget(*_ALL_PAGES))
 
     def _on_cpu(self, cpu: int) -> Surroundings:
-        with_memory, online = self.topology.with_memory, self.topology.online
-        node = self.node_of_cpu(cpu)
-        return Surroundings(
-            node, with_memory, self._zonelists, self._weights, self.semantics, online
-        )
+        known = self._surroundings.get(cpu)
+        if known is None:
+            known = self._surroundings[cpu] = Surroundings(
+                self.node_of_cpu(cpu),
+                self.with_memory,
+                self._zonelists,
+                self._weights,
+                self.semantics,
+                self.online,
+            )
+        return known
 
 
 def _temporary() -> Path | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MADV_FREE = 8
 _MADV_REMOVE = 9
-_MREMAP_DONTUNMAP = 4
+_MREMAP_FIXED = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +62,16 @@ class MapChanges:
 
     def _mremap(self, notification: Notification) -> Reply:
         task, start, end = self._range(notification)
-        if start < end:
-            self.machine.set_aside(task, start, end)
+        new_length, flags, target = notification.args[2:5]
+        size = self.machine.page_size_bytes
+        pages = -(-new_length // size)
+        if start >= end or not 0 < pages <= self.machine.user_pages:
+            return Continue()
+        kept = min(end, start + pages)
+        self.machine.set_aside(task, start, kept)
+        self.machine.forget_range(task, kept, end, policies=True)
+        if flags & _MREMAP_FIXED and not target % size:
+            self.machine.forget_range(task, target // size, target // size + pages, policies=True)
         return Continue()
 
     def _range(self, notification: Notification) -> tuple[LiveTask, int, int]:
@@ -71,6 +79,7 @@ class MapChanges:
         task = self.machine.processes.task(notification.tid)
         address, length = notification.args[:2]
         size = self.machine.page_size_bytes
-        if address % size or task.mm is None:
+        start, end = address // size, -(-(address + length) // size)
+        if address % size or end > self.machine.user_pages or task.mm is None:
             return task, 0, 0
-        return task, address // size, -(-(address + length) // size)
+        return task, start, end

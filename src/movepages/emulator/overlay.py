@@ -89,6 +89,23 @@ class Overlay:
         there: NDArray[np.bool_] = (flags & np.uint8(flag)) != 0
         return there
 
+    def unchanged(
+        self, pages: Pages, frames: Pages, exclusive: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Tell which are pages of their own that have a node and look as when last observed."""
+        same = np.zeros(len(pages), dtype=np.bool_)
+        for number, part in runs(pages >> CHUNK_SHIFT):
+            chunk = self._chunks.get(number)
+            if chunk is None:
+                continue
+            at = _inside(pages[part])
+            alike = chunk.frame[at] == frames[part]
+            alike &= chunk.node[at] != NOT_PLACED
+            alike &= chunk.order[at] == 0
+            alike &= (chunk.flags[at] & np.uint8(EXCLUSIVE)).view(np.bool_) == exclusive[part]
+            same[part] = alike
+        return same
+
     def set_nodes(self, pages: Pages, nodes: NDArray[np.integer]) -> None:
         """Say where pages are from now on."""
         for chunk, at, part in self._pieces(pages):
@@ -119,7 +136,12 @@ class Overlay:
             chunk.flags[at] &= np.uint8(~flag & 0xFF)
 
     def forget(self, start: int, end: int) -> NDArray[np.int64]:
-        """Forget pages `start` to `end`; return how many of each node were counted here."""
+        """Forget pages `start` to `end`; return how many of each node were counted here.
+
+        Of a folio that lies in the range only in part the rest stays, as pages of their own.
+        """
+        self._split_at(start)
+        self._split_at(end)
         gone = np.zeros(MAX_NODES, dtype=np.int64)
         first, last = start >> CHUNK_SHIFT, (end - 1) >> CHUNK_SHIFT
         wanted = range(first, last + 1) if last - first < len(self._chunks) else list(self._chunks)
@@ -138,6 +160,33 @@ class Overlay:
             chunk.flags[low:high] = 0
             chunk.frame[low:high] = 0
         return gone
+
+    def split(self, heads: Pages, order: int) -> None:
+        """Take folios of an order, none larger than a chunk, for single pages on the same node."""
+        inside = np.arange(1 << order)
+        pages = (heads[:, None] + inside).ravel()
+        frames = self.frames(heads)[:, None]
+        frames = np.where(frames != 0, frames + inside, 0).ravel()
+        inherited = np.repeat(self.has(heads, INHERITED), len(inside))
+        exclusive = np.repeat(self.has(heads, EXCLUSIVE), len(inside))
+        self.set_nodes(pages, np.repeat(self.nodes(heads), len(inside)))
+        self.observe(pages, frames, np.zeros(len(pages), dtype=np.int8), exclusive)
+        self.unmark(pages, INHERITED)
+        self.mark(pages[inherited], INHERITED)
+
+    def _split_at(self, page: int) -> None:
+        """Split the folio, if any, that a page lies in and does not begin."""
+        chunk = self._chunks.get(page >> CHUNK_SHIFT)
+        if chunk is None:
+            return
+        inside = page & (CHUNK_PAGES - 1)
+        before = np.flatnonzero(chunk.order[:inside])
+        if not len(before):
+            return
+        head = int(before[-1])
+        order = int(chunk.order[head])
+        if inside < head + (1 << order) <= CHUNK_PAGES:
+            self.split(np.array([page - inside + head]), order)
 
     def replace(self, pages: Pages) -> NDArray[np.int64]:
         """Take pages for new ones of their own; return how many of each node were counted here."""
@@ -207,10 +256,12 @@ def runs(keys: Pages) -> Iterator[tuple[int, Pages | slice]]:
 def distinct(values: NDArray[Any]) -> NDArray[Any]:
     """Return the distinct values of an array, rising.
 
-    As np.unique does, which for that imports numpy.ma: an eighth of the time to start.
+    As np.unique does, which for that imports numpy.ma: a tenth of the time that a start takes.
     """
-    rising = np.sort(values)
-    return rising[np.append(True, rising[1:] != rising[:-1])[: len(rising)]]
+    rising: NDArray[Any] = np.sort(values)
+    first = np.ones(len(rising), dtype=np.bool_)
+    first[1:] = rising[1:] != rising[:-1]
+    return rising[first]
 
 
 def count_pages(nodes: NDArray[np.integer], orders: NDArray[np.integer]) -> NDArray[np.int64]:

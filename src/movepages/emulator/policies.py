@@ -15,7 +15,7 @@ from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
     from movepages.abi import MoveFlag
-    from movepages.emulator.address_space import LiveArea
+    from movepages.emulator.live_area import LiveArea
     from movepages.emulator.machine import EmulatedMachine
     from movepages.emulator.objects import PageObject
     from movepages.emulator.processes import LiveTask
@@ -34,8 +34,7 @@ class LivePolicies:
     @property
     def nr_node_ids(self) -> int:
         """One more than the highest node this machine can have."""
-        declared = self.machine.topology
-        return max(declared.possible | declared.online) + 1
+        return self.machine.nr_node_ids
 
     def task_policy(self) -> MemPolicy | None:
         """Return the thread's own policy; None is MPOL_DEFAULT."""
@@ -125,7 +124,7 @@ class LivePolicies:
         self.machine.processes.materialise(target)
         space = LiveAddressSpace.of(self.machine, target, target.mm)
         at = self.machine.surroundings(self.task)
-        new = NodeSet(new & self.machine.topology.with_memory)
+        new = NodeSet(new & self.machine.with_memory)
         return do_migrate_pages(self.machine.frames, space, old, new, flags, at)
 
     def _set_policy(self, area: LiveArea, start: int, end: int, policy: MemPolicy | None) -> int:

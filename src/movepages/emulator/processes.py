@@ -42,6 +42,7 @@ class Stat(NamedTuple):
 
     state: str
     parent: int
+    threads: int
     started: int
     size_bytes: int
     cpu: int
@@ -129,6 +130,10 @@ class LiveTask:
     policy: MemPolicy | None = None
     il_prev: int = MAX_NUMNODES - 1
     il_weight: int = 0
+    threads: int = 0
+    """Of its process, when it was last looked at."""
+    newest_pid: int = 0
+    """Of the machine, when the tasks that its process had made were last looked for."""
 
     def stat(self) -> Stat:
         """Read its stat file. Raises ProcessLookupError once it is gone."""
@@ -179,6 +184,7 @@ class Processes:
         except ProcessLookupError:
             self._forget(known)
             return self._discover(tid)
+        known.threads = stat.threads
         if stat.state in _ZOMBIE_STATES:
             self._leave_memory(known)
         elif known.mm is not None and stat.image != known.mm.image:
@@ -189,6 +195,26 @@ class Processes:
     def known(self, tid: int) -> LiveTask:
         """Return a task as it was when last looked at, for what needs no memory of it."""
         return self._tasks.get(tid) or self._discover(tid)
+
+    def materialise_own(self, caller: LiveTask) -> None:
+        """Discover what the process of a waiting caller has made since it was last asked for.
+
+        Most often that is nothing, as one look tells: no pid has been given to anybody. A process
+        of several threads may be about to make a task that has its pid and is not to be seen yet.
+        """
+        newest = self._newest_pid()
+        if caller.threads == 1 and newest == caller.newest_pid:
+            return
+        self.materialise(caller)
+        caller.newest_pid = newest
+
+    def _newest_pid(self) -> int:
+        """Return the pid that was given last, to whatever task of this machine."""
+        descriptor = os.open(f"{self.proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(descriptor, _STAT_BYTES).split()[4])
+        finally:
+            os.close(descriptor)
 
     def materialise(self, task: LiveTask) -> None:
         """Discover the threads and children of a process, before what they inherit changes."""
@@ -341,6 +367,7 @@ def parse_stat(data: bytes) -> Stat:
     return Stat(
         state=fields[0].decode(),
         parent=int(fields[1]),
+        threads=int(fields[17]),
         started=int(fields[19]),
         size_bytes=int(fields[20]),
         cpu=int(fields[36]),

@@ -15,6 +15,7 @@ all but stderr, so that a pipe closes when the program closes it.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -151,14 +152,22 @@ def _supervise(
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     launch = fork_task(program.body, mask)
     front.let_go_of_streams()
-    # From here on it concerns the supervisor alone: no array here is worth a thread for each CPU,
-    # and to make them would take longer than all the rest of NumPy.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    world = make_world()
+    world = _made_quickly(make_world)
     try:
         _serve(launch, program, world, settings, reports)
     finally:
         world.close()
+
+
+def _made_quickly(make_world: Callable[[], World]) -> World:
+    """Make the world, for which the program waits: mostly that is importing NumPy and `kernel/`."""
+    # The program has its own environment already. No array here is worth a thread for each CPU.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
+    world = make_world()
+    gc.freeze()  # all of it stays, so no collection need look at it
+    gc.enable()
+    return world
 
 
 def _serve(

@@ -71,15 +71,15 @@ class LiveTaskTable:
     def cpuset_mems(self, pid: int) -> NodeSet:
         """Return the nodes that a task may use: all, for cpusets are the host's."""
         del pid
-        return self.machine.topology.with_memory
+        return self.machine.with_memory
 
     def online(self) -> NodeSet:
         """Return the nodes that are online."""
-        return self.machine.topology.online
+        return self.machine.online
 
     def with_memory(self) -> NodeSet:
         """Return the nodes that have memory."""
-        return self.machine.topology.with_memory
+        return self.machine.with_memory
 
     def _task(self, pid: int) -> LiveTask:
         return self.caller if pid == self.caller.tid else self.machine.processes.task(pid)

@@ -13,7 +13,7 @@ import numpy as np
 
 from movepages.emulator.first_touch import Touch
 from movepages.emulator.overlay import distinct
-from movepages.linux.perf_records import Fork
+from movepages.linux.perf_records import Exit, Fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -111,10 +111,12 @@ class Logged:
         return self.recorder.who_faulted(task.tgid, pages.astype(np.uint64))[2]
 
     def creator_of(self, tid: int) -> int | None:
-        """Return which thread made a task."""
+        """Return which thread made a task that has not ended."""
         for event in self.recorder.take_events():
             if isinstance(event, Fork):
                 self._creators[event.tid] = event.parent_tid
+            elif isinstance(event, Exit):
+                self._creators.pop(event.tid, None)
         return self._creators.get(tid)
 
     def report(self) -> dict[str, int]:
