@@ -77,7 +77,7 @@ def test_interrupt_of_a_migration_tells_where_to_look(run, machine, monkeypatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(machine, "migrate_pages", interrupted)
-    answer = run("migrate", "1234", "--from", "0", "--to", "1")
+    answer = run("migrate", "1234", "--from", "0", "--to", "1", "--kernel")
     assert answer.code == 130
     assert answer.err.strip() == (
         "movepages: interrupted; some pages of process 1234 may have moved: see movepages show 1234"

@@ -30,7 +30,10 @@ ARGUMENTS = {
     "show": ["show", "1234"],
     "query": ["query", "1234", "7f12a4000001-7f12a400a000"],
     "move": ["move", "1234", "--to", "1", "7f12a4000000+64K", "7f12a4009000"],
+    "spread": ["spread", "1234", "--to", "0,1"],
+    "pack": ["pack", "1234"],
     "migrate": ["migrate", "1234", "--from", "0", "--to", "1"],
+    "migrate --kernel": ["migrate", "1234", "--from", "0", "--to", "1", "--kernel"],
     "explain": ["explain"],
 }
 """A command line for each command with --json, whose JSON has every field."""
@@ -65,7 +68,10 @@ def section(text, title):
 
 def documented_fields(command):
     """Return the fields that docs/json.md lists for a command, each with its types in words."""
-    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", section(JSON, command), re.MULTILINE))
+    text = section(JSON, command)
+    if "The fields are those of [`move`](#move)" in text:
+        text = section(JSON, "move")
+    return dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", text, re.MULTILINE))
 
 
 def fields_of(value, known, path=""):
@@ -127,6 +133,17 @@ def test_examples_are_real(run, line, shown):
 def test_every_command_has_an_example():
     """No command is left without an example in docs/cli.md."""
     assert {line.split()[1] for line, _ in EXAMPLES} == set(SUBCOMMANDS)
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS)
+def test_every_command_stands_beside_what_it_replaces(command):
+    """Who comes from numactl finds each command in the table, with arguments that it takes."""
+    text = section(CLI, "Coming from numactl, migratepages, numastat")
+    lines = [shlex.split(line)[1:] for line in re.findall(r"\| `(movepages .*?)` \|", text)]
+    arguments = [line[1:] for line in lines if line[0] == command]
+    assert arguments
+    for line in arguments:
+        movepages.get_command(click.Context(movepages), command).make_context(command, line)
 
 
 @pytest.mark.parametrize("command", ARGUMENTS)

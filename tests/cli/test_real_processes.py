@@ -30,6 +30,9 @@ ON_A_PROCESS = [
     ["query", "PID", "1000"],
     ["move", "PID", "--to", "all", "--all-mappings"],
     ["migrate", "PID", "--from", "all", "--to", "all"],
+    ["migrate", "PID", "--from", "all", "--to", "all", "--kernel"],
+    ["spread", "PID", "--to", "all"],
+    ["pack", "PID"],
 ]
 STRANGER = """
 import os, sys
@@ -40,6 +43,9 @@ main(["show", own], output=quiet)
 main(["query", own, "0"], output=quiet)
 main(["move", own, "--to", "all", "--all-mappings"], output=quiet)
 main(["migrate", own, "--from", "all", "--to", "all"], output=quiet)
+main(["migrate", own, "--from", "all", "--to", "all", "--kernel"], output=quiet)
+main(["spread", own, "--to", "all"], output=quiet)
+main(["pack", own], output=quiet)
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(1000), os.setuid(1000)
 sys.exit(main(sys.argv[1:]))
@@ -136,9 +142,10 @@ def test_migrate_to_the_node_where_it_is(child):
     process, _, _ = child
     shown = json.loads(movepages("show", process.pid, "--json").stdout)
     nodes = ",".join(shown["bytes_by_node"])
-    report = json.loads(
-        movepages("migrate", process.pid, "--from", nodes, "--to", nodes, "--json").stdout
-    )
+    asked = ("migrate", process.pid, "--from", nodes, "--to", nodes, "--json")
+    report = json.loads(movepages(*asked).stdout)
+    assert (report["moved"], report["asked"]) == (0, report["already_there"])
+    report = json.loads(movepages(*asked, "--kernel").stdout)
     assert report["not_moved"] == 0
     assert report["bytes_by_node_before"] == report["bytes_by_node_after"]
 

@@ -130,8 +130,9 @@ def test_show_and_query(worker):
 
 
 def test_migrate(worker):
-    """`migrate` takes a whole process from node to node in one call, its data intact."""
-    code, output, _ = movepages("migrate", worker.pid, "--from", "0", "--to", "3", "--json")
+    """`migrate --kernel` takes a whole process to another node in one call, its data intact."""
+    asked = ("migrate", worker.pid, "--from", "0", "--to", "3", "--kernel", "--json")
+    code, output, _ = movepages(*asked)
     said = json.loads(output)
     assert code == (1 if said["not_moved"] else 0)
     assert said["bytes_by_node_after"]["3"] >= MIB << 20

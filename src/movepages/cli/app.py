@@ -31,7 +31,9 @@ SUBCOMMANDS = {
     "show": "Show on which nodes the memory of a process is.",
     "query": "Ask on which node single pages are, or why on none.",
     "move": "Move pages of a process to other nodes.",
-    "migrate": "Move all memory of a process from some nodes to others.",
+    "spread": "Spread pages of a process over nodes, evenly or by weights.",
+    "pack": "Bring pages of a process to as few nodes as have room.",
+    "migrate": "Move memory of a process from some nodes to others.",
     "emulate": "Run a program on a NUMA machine that is not there.",
     "explain": "Explain a status of a page or an error of a call.",
 }

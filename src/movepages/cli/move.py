@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from movepages.abi import Errno
-from movepages.cli.carrying import Carrying, carry_out, carrying, warn
+from movepages.cli.carrying import Carrying, carrying
 from movepages.cli.command import json_option, subcommand
-from movepages.cli.exit_codes import ExitCode
+from movepages.cli.operation import finish, plan_each
 from movepages.cli.parameters import SPAN, Span, target_nodes
 from movepages.cli.selecting import Selectors, selecting
-from movepages.errors import InvalidCallError, NoSuchProcessError
+from movepages.errors import NoSuchProcessError
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from movepages.cli.exit_codes import ExitCode
     from movepages.cli.session import Session
     from movepages.machine import Machine
     from movepages.placement.select import Selection
     from movepages.report.moves import MoveSnapshot
-    from movepages.values import Ledger, Plan, TaskInfo
+    from movepages.values import Plan, TaskInfo
 
 
 @subcommand(
@@ -73,14 +74,7 @@ def run(
         raise click.UsageError("--undo takes pages and nodes from its file; leave out the others")
     else:
         snapshot, plans = _undone(session.machine, undo_file)
-    plans = how.limited(plans)
-    concerns = warn(session.machine, plans, how)
-    if how.dry_run:
-        _write(session, snapshot.planned(plans, concerns), as_json=as_json)
-        return ExitCode.DONE
-    ledgers = carry_out(session.machine, plans, how)
-    _write(session, snapshot.moved(plans, ledgers, concerns), as_json=as_json)
-    return _verdict(ledgers, len(plans), missing=bool(snapshot.missing))
+    return finish(session, snapshot, plans, how, as_json=as_json)
 
 
 def _asked(
@@ -97,40 +91,13 @@ def _asked(
         raise click.UsageError("Missing option '--to'.")
     topology = machine.topology()
     selection = selectors.selection(spans, machine.page_size_bytes, topology)
-    from movepages.placement.target import find, parse_targets
-    from movepages.report.moves import MoveSnapshot
-
-    found = find(machine, parse_targets(target))
-    if spans and len(found.tasks) > 1:
-        raise click.UsageError("addresses are those of one process; name one, or give no addresses")
     named = () if selectors.given else spans
-    tasks: list[TaskInfo] = []
-    plans: list[Plan] = []
-    missing = [str(each) for each in found.missing]
-    nodes = NodeSet()
-    for task in found.tasks:
-        try:
-            there = target_nodes("--to", to, topology, _with_memory(task))
-            plans.append(_plan(machine, task, selection, named, there))
-        except NoSuchProcessError:
-            if len(found.tasks) == 1:
-                raise
-            missing.append(str(task.pid))
-            continue
-        tasks.append(task)
-        nodes = NodeSet(nodes | there)
-    if not tasks:
-        raise NoSuchProcessError(
-            Errno.ESRCH, f"there is no process {', '.join(missing)}; it may have ended", call="find"
-        )
-    bounds = [span.pages(machine.page_size_bytes) for span in spans]
-    return MoveSnapshot(
-        commands=tuple(task.command for task in tasks),
-        target=nodes,
-        selection=str(selection),
-        span_bytes=_length(bounds),
-        missing=tuple(missing),
-    ), plans
+
+    def plan_one(task: TaskInfo) -> tuple[Plan, NodeSet]:
+        there = target_nodes("--to", to, topology, task)
+        return _plan(machine, task, selection, named, there), there
+
+    return plan_each(machine, target, spans, selection, plan_one)
 
 
 def _plan(
@@ -184,47 +151,3 @@ def _same(machine: Machine, plan: Plan, file: str) -> TaskInfo:
             pid=task.pid,
         )
     return task
-
-
-def _with_memory(task: TaskInfo) -> TaskInfo:
-    if task.kernel_thread:
-        raise InvalidCallError(
-            Errno.EINVAL,
-            f"process {task.pid} ({task.command}) is a kernel thread and has no memory of its own; "
-            "name a process in user space",
-            call="task",
-            pid=task.pid,
-        )
-    return task
-
-
-def _length(bounds: Sequence[tuple[int, int]]) -> int:
-    """Return how many bytes some ranges cover, those that overlap once."""
-    covered = length = 0
-    for start, end in sorted(bounds):
-        length += max(0, end - max(start, covered))
-        covered = max(covered, end)
-    return length
-
-
-def _write(session: Session, snapshot: MoveSnapshot, *, as_json: bool) -> None:
-    from movepages.report import moves as report
-
-    if as_json:
-        from movepages.report.json import write_document
-
-        write_document(session.output, report.move_json(snapshot))
-    elif not snapshot.refused:
-        report.write_move_text(snapshot, session.output)
-
-
-def _verdict(ledgers: Sequence[Ledger], planned: int, *, missing: bool) -> ExitCode:
-    """Return the exit code; raise what ended the work, but for the end of one of several."""
-    if len(ledgers) < planned or any(ledger.ended == "interrupted" for ledger in ledgers):
-        raise click.Abort("the account of what moved is exact")
-    for ledger in ledgers:
-        ended = isinstance(ledger.error, NoSuchProcessError)
-        if ledger.error and not (ended and planned > 1):
-            raise ledger.error
-    complete = all(ledger.complete for ledger in ledgers) and not missing
-    return ExitCode.DONE if complete else ExitCode.NOT_MOVED

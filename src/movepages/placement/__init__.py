@@ -5,8 +5,21 @@ plan = placement.plan(machine, machine.task(pid), pages, {1})
 ledger = placement.execute(plan, machine)
 """
 
+from movepages.placement.migrate import plan_migration
 from movepages.placement.mover import Progress, execute
 from movepages.placement.options import Options
+from movepages.placement.pack import plan_pack
 from movepages.placement.planning import in_turn, make_plan, plan
+from movepages.placement.spread import plan_spread
 
-__all__ = ["Options", "Progress", "execute", "in_turn", "make_plan", "plan"]
+__all__ = [
+    "Options",
+    "Progress",
+    "execute",
+    "in_turn",
+    "make_plan",
+    "plan",
+    "plan_migration",
+    "plan_pack",
+    "plan_spread",
+]
