@@ -190,6 +190,8 @@ class Terminal:
         """Start it."""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            # A background job of a shell without job control ignores it, and so would this shell.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.environ.update(PS1="$ ", TERM="dumb", HISTFILE="")
             shell = ["bash", "--norc", "--noprofile", "--noediting", "-i"]
             os.execvp("bash", shell)  # noqa: S606 - it is one

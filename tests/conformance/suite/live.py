@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from movepages.abi import Mode
+from movepages.linux.nodes import read_meminfo
 from movepages.nodeset import NodeSet
 from suite import libc
 from suite.outcome import Call
@@ -57,6 +59,9 @@ _FORWARDED = frozenset(
         "set_mempolicy_home_node",
     }
 )
+
+_FREE_WHEN_FULL_BYTES = 34 << 20
+"""Of this the kernel keeps about 23 MiB for itself."""
 
 
 class LiveWorld:
@@ -147,16 +152,18 @@ class LiveWorld:
         return [int(_pool(node).read_text(encoding="ascii")) for node in range(4)]
 
     def fill(self, node: int) -> None:
-        """Let the node's hugetlb pool have all that it can get; what is left is too scattered.
+        """Let the node's hugetlb pool have what it can get, and a process what is too scattered.
 
-        What earlier scenarios left behind scatters it more: it is compacted until that gains none.
+        A little stays free, for the kernel keeps some of it for itself, and would end the process.
         """
-        gained, total = True, 0
-        while gained:
-            _write(NODES / f"node{node}/compact", "1")
-            self._set(_pool(node), "1000000")
-            gained = (found := int(_pool(node).read_text(encoding="ascii"))) > total
-            total = found
+        self._set(_pool(node), "1000000")
+        free_bytes = read_meminfo(node)["MemFree"]
+        pages = max(0, free_bytes - _FREE_WHEN_FULL_BYTES) // PAGE
+        if pages:
+            hog = self.process()
+            start = hog.mmap(pages)
+            hog.mbind(start, pages * PAGE, Mode.BIND, [node])
+            hog.write(start, pages)
 
     def merge(self) -> None:
         """Let ksmd scan everything three times: to see a page, to see it still, to merge it."""
