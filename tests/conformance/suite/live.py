@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from movepages.abi import Mode
+from movepages.linux.mempolicy import migrate_pages
 from movepages.linux.nodes import read_meminfo
 from movepages.nodeset import NodeSet
 from suite import libc
@@ -155,7 +156,10 @@ class LiveWorld:
         """Let the node's hugetlb pool have what it can get, and a process what is too scattered.
 
         A little stays free, for the kernel keeps some of it for itself, and would end the process.
+        What it could reclaim there is dropped before, or moved away if this process maps it.
         """
+        migrate_pages(0, {node}, {0})
+        _write(Path("/proc/sys/vm/drop_caches"), "1")
         self._set(_pool(node), "1000000")
         free_bytes = read_meminfo(node)["MemFree"]
         pages = max(0, free_bytes - _FREE_WHEN_FULL_BYTES) // PAGE

@@ -6,7 +6,8 @@ from suite.outcome import Step
 from suite.protocol import PAGE
 from suite.registry import scenario
 
-PAGES = 4096
+PAGES = 8192
+"""More than stays free on a full node, and than could still be reclaimed there."""
 FULL = 3
 
 
