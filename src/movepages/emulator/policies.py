@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.abi import MAX_NUMNODES, Errno, Mode
+from movepages.abi import Errno
 from movepages.emulator.address_space import LiveAddressSpace
-from movepages.kernel.mempolicy import HOME_MODES, next_node
+from movepages.kernel.mempolicy import HOME_MODES, next_interleave_node, set_task_policy
 from movepages.kernel.migrate_nodes import Binding, do_mbind, do_migrate_pages
 from movepages.nodeset import NodeSet
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from movepages.emulator.objects import PageObject
     from movepages.emulator.processes import LiveTask
     from movepages.kernel.mempolicy import MemPolicy
-
-_INTERLEAVED = frozenset({Mode.INTERLEAVE, Mode.WEIGHTED_INTERLEAVE})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +41,7 @@ class LivePolicies:
     def set_task_policy(self, policy: MemPolicy | None) -> None:
         """Set it, once all is placed that the one before has decided."""
         self.machine.before_policy_change(self.task)
-        self.task.policy = policy
-        if policy is not None and policy.mode in _INTERLEAVED:
-            self.task.il_prev, self.task.il_weight = MAX_NUMNODES - 1, 0
+        set_task_policy(self.task, policy)
 
     def is_mapped(self, address: int) -> bool:
         """Tell whether an address lies in an area."""
@@ -72,10 +68,7 @@ class LivePolicies:
 
     def next_interleave_node(self) -> int:
         """Return the node that the task's interleaving comes to next, or -EINVAL."""
-        policy = self.task.policy
-        if policy is None or policy.mode not in _INTERLEAVED:
-            return -Errno.EINVAL
-        return next_node(policy, self.task)
+        return next_interleave_node(self.task)
 
     def bind(
         self, start: int, end: int, policy: MemPolicy | None, nodes: NodeSet, flags: MoveFlag

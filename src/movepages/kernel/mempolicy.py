@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from movepages.abi import Errno, Mode, ModeFlag
+from movepages.abi import MAX_NUMNODES, Errno, Mode, ModeFlag
 from movepages.kernel.address_space import VmFlag
 from movepages.kernel.mappings import NOT_CACHED, Backing
 from movepages.kernel.mpol_alloc import Preference, allocate_by
@@ -236,8 +236,23 @@ def interleave_cycle(policy: MemPolicy, weights: Mapping[int, int]) -> list[int]
     return [node for node in policy.nodes for _ in range(weights[node] if weighted else 1)]
 
 
-def next_node(policy: MemPolicy, task: Interleaver) -> int:
-    """Return the node that interleaving by turns comes to next (get_mempolicy F_NODE)."""
+def set_task_policy(task: Interleaver, policy: MemPolicy | None) -> None:
+    """Give a task a policy; interleaving begins anew (do_set_mempolicy)."""
+    task.policy = policy
+    if policy is not None and policy.mode in _INTERLEAVED:
+        task.il_prev, task.il_weight = MAX_NUMNODES - 1, 0
+
+
+def next_interleave_node(task: Interleaver) -> int:
+    """Return the node that a task's interleaving comes to next, or -EINVAL (MPOL_F_NODE)."""
+    policy = task.policy
+    if policy is None or policy.mode not in _INTERLEAVED:
+        return -Errno.EINVAL
+    return _next_node(policy, task)
+
+
+def _next_node(policy: MemPolicy, task: Interleaver) -> int:
+    """Return the node that interleaving by turns comes to next."""
     if task.il_weight and task.il_prev in policy.nodes:
         return task.il_prev
     return min((node for node in policy.nodes if node > task.il_prev), default=min(policy.nodes))
@@ -297,7 +312,7 @@ def by_turns(task: Interleaver, at: Surroundings, count: int) -> Indices:
     if policy is None or not policy.nodes or policy.mode not in _INTERLEAVED or not count:
         return np.zeros(count, dtype=np.int64)
     cycle = interleave_cycle(policy, at.weights)
-    node = next_node(policy, task)
+    node = _next_node(policy, task)
     first = cycle.index(node)
     if node == task.il_prev and task.il_weight:
         first += cycle.count(node) - task.il_weight

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.abi import MAX_NUMNODES, Errno, Mode
+from movepages.abi import Errno
 from movepages.errors import ArgumentError
 from movepages.kernel import areas
 from movepages.kernel.faults import OutOfMemoryError
 from movepages.kernel.mempolicy import (
     HOME_MODES,
     Surroundings,
-    next_node,
+    next_interleave_node,
+    set_task_policy,
     set_vma_policy,
     vma_policy,
 )
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from movepages.kernel.machine import SimulatedMachine
     from movepages.kernel.mempolicy import MemPolicy
     from movepages.kernel.tasks import TaskStruct
-
-
-_INTERLEAVED = frozenset({Mode.INTERLEAVE, Mode.WEIGHTED_INTERLEAVE})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,9 +49,7 @@ class SimulatedPolicies:
 
     def set_task_policy(self, policy: MemPolicy | None) -> None:
         """Set it; interleaving begins anew."""
-        self.task.policy = policy
-        if policy is not None and policy.mode in _INTERLEAVED:
-            self.task.il_prev, self.task.il_weight = MAX_NUMNODES - 1, 0
+        set_task_policy(self.task, policy)
 
     def is_mapped(self, address: int) -> bool:
         """Tell whether an address lies in an area."""
@@ -84,10 +80,7 @@ class SimulatedPolicies:
 
     def next_interleave_node(self) -> int:
         """Return the node that the task's interleaving comes to next, or -EINVAL."""
-        policy = self.task.policy
-        if policy is None or policy.mode not in _INTERLEAVED:
-            return -Errno.EINVAL
-        return next_node(policy, self.task)
+        return next_interleave_node(self.task)
 
     def bind(
         self, start: int, end: int, policy: MemPolicy | None, nodes: NodeSet, flags: MoveFlag
