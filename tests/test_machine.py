@@ -29,6 +29,7 @@ def test_the_protocol_asks_what_the_design_lists():
         "set_policy",
         "task",
         "tasks",
+        "threads",
         "topology",
     ]
 

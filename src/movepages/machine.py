@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Policy,
         TaskId,
         TaskInfo,
+        ThreadInfo,
     )
 
 
@@ -97,6 +98,14 @@ class Machine(Protocol):
 
     def task(self, pid: int) -> TaskInfo:
         """Return who a process is, and where it may run and allocate."""
+        ...
+
+    def threads(self, pid: int) -> Sequence[ThreadInfo]:
+        """Return where each thread of a process ran last and for how long in all, by thread id.
+
+        A thread that ends meanwhile is left out. Raises NoSuchProcessError where the process has
+        ended.
+        """
         ...
 
     def hold(self, task: TaskId) -> Hold:

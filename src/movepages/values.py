@@ -249,6 +249,17 @@ class TaskInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread of a process: where it ran last, and how much CPU time it has used so far."""
+
+    tid: int
+    name: str
+    cpu: int
+    cpu_time_ns: int
+    """Nanoseconds on CPUs since it began. Two looks at it tell how long it ran between them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A memory policy as get_mempolicy(2) reports it: mode with its flags, and nodes."""
 

@@ -24,6 +24,7 @@ from movepages.values import (
     Placement,
     TaskId,
     TaskInfo,
+    ThreadInfo,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +96,15 @@ def mappings() -> list[Mapping]:
     ]
 
 
+def threads() -> list[ThreadInfo]:
+    """Three threads of a process: most of its time it ran on node 0, some of it on node 1."""
+    return [
+        ThreadInfo(PID, "python3", 0, 2_500_000_000),
+        ThreadInfo(PID + 1, "worker-1", 5, 1_500_000_000),
+        ThreadInfo(PID + 2, "idle", 1, 0),
+    ]
+
+
 @dataclass
 class FakeMachine:
     """Answers as the kernel does, as far as the command line can see.
@@ -111,6 +121,7 @@ class FakeMachine:
     refusal: int = 0
     page_size_bytes: int = PAGE
     nodes: Topology = field(default_factory=topology)
+    running: list[ThreadInfo] = field(default_factory=threads)
     flags: int = 0
 
     def topology(self) -> Topology:
@@ -165,6 +176,11 @@ class FakeMachine:
     def tasks(self) -> Sequence[TaskInfo]:
         """Return the one process."""
         return [self.task(PID)]
+
+    def threads(self, pid: int) -> Sequence[ThreadInfo]:
+        """Return the threads of the one process."""
+        self.task(pid)
+        return self.running
 
     def hold(self, task: TaskId) -> FakeMachine:
         """Hold the one process: it lives for ever."""

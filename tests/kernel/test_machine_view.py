@@ -399,6 +399,30 @@ def test_tasks_say_who_they_are(machine, p):
         machine.task(99999)
 
 
+def test_threads_say_where_they_ran_and_how_long(machine, p):
+    """Each thread has the CPU that it ran on last, and the sum of its times; the dead have none."""
+    thread, ended = p.thread(cpu=3), p.thread()
+    p.run(1, 5)
+    p.run(2, 6)
+    thread.run(0)
+    ended.exit()
+    found = [(each.tid, each.cpu, each.cpu_time_ns) for each in machine.threads(p.pid)]
+    assert found == [(p.pid, 2, 11), (thread.pid, 0, 0)]
+    assert machine.task(p.pid).last_cpus == (2, 0)
+    assert machine.as_task(p).threads(0) == machine.threads(p.pid)
+    p.exit()
+    with pytest.raises(NoSuchProcessError):
+        machine.threads(p.pid)
+
+
+@pytest.mark.parametrize(("cpu", "time_ns"), [(4, 1), (-1, 1), (0, -1)])
+def test_a_task_runs_on_a_cpu_that_is_there(p, cpu, time_ns):
+    """Neither a CPU that the machine lacks nor a negative time: nothing changes."""
+    with pytest.raises(ArgumentError):
+        p.run(cpu, time_ns)
+    assert (p.struct.cpu, p.struct.cpu_time_ns) == (0, 0)
+
+
 def test_tasks_are_processes_in_user_space(machine, p):
     """Threads, kernel threads and zombies are left out; a child says whose it is."""
     p.thread()

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 
 from movepages.errors import MalformedError, NoSuchProcessError
-from movepages.linux.tasks import read_boot_id, read_last_cpus, read_task_info
+from movepages.linux.tasks import read_boot_id, read_last_cpus, read_task_info, read_threads
 from movepages.nodeset import NodeSet
+from movepages.values import ThreadInfo
 
 STATUS = """\
 Name:\ta (b) c
@@ -24,9 +26,10 @@ Cpus_allowed_list:\t0-3
 """
 
 
-def stat(pid: int, cpu: int) -> str:
-    """Return a stat line whose field 39, counted from 1 as in proc(5), is a CPU."""
-    fields = [str(pid), "(a (b) c)", "S", *["0"] * 49]
+def stat(pid: int, cpu: int, state: str = "S", times: tuple[int, int] = (0, 0)) -> str:
+    """Return a stat line whose fields 14, 15 and 39, counted from 1 as in proc(5), are these."""
+    fields = [str(pid), "(a (b) c)", state, *["0"] * 49]
+    fields[14 - 1], fields[15 - 1] = map(str, times)
     fields[39 - 1] = str(cpu)
     return " ".join(fields) + "\n"
 
@@ -73,6 +76,55 @@ def test_short_stat_of_a_thread_is_named(put_process, put):
         read_last_cpus(7, root)
 
 
+def test_threads_and_their_cpu_time(put_process, put):
+    """A thread's time is the first number of its schedstat, in nanoseconds; ticks do not count."""
+    root = put_process()
+    put("proc/7/task/10/stat", stat(10, 0, times=(3, 1)))
+    put("proc/7/task/10/schedstat", "44457202 4881097 68\n")
+    put("proc/7/task/7/stat", stat(7, 3))
+    put("proc/7/task/7/schedstat", "7 0 1\n")
+    assert read_threads(7, root) == [
+        ThreadInfo(7, "a (b) c", 3, 7),
+        ThreadInfo(10, "a (b) c", 0, 44457202),
+    ]
+
+
+@pytest.mark.parametrize("schedstat", [None, "", "0 0 0\n"])
+def test_kernel_without_nanoseconds_has_ticks(put_process, put, schedstat):
+    """Where schedstat is missing or says nothing, user and system time count, in clock ticks."""
+    root = put_process()
+    put("proc/7/task/7/stat", stat(7, 0, times=(30, 12)))
+    if schedstat is not None:
+        put("proc/7/task/7/schedstat", schedstat)
+    (thread,) = read_threads(7, root)
+    assert thread.cpu_time_ns == 42 * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def test_threads_that_ended_are_left_out(put_process, put):
+    """A zombie, as the first thread may be, runs nowhere; a process of none but those has ended."""
+    root = put_process()
+    put("proc/7/task/7/stat", stat(7, 5, "Z"))
+    put("proc/7/task/8/stat", stat(8, 6))
+    (root / "proc/7/task/9").mkdir()
+    assert [thread.tid for thread in read_threads(7, root)] == [8]
+    put("proc/7/task/8/stat", stat(8, 6, "X"))
+    with pytest.raises(NoSuchProcessError, match="there is no process 7"):
+        read_threads(7, root)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "field"),
+    [("stat", stat(7, 0, times=("1x", 0)), "utime"), ("schedstat", "1.5 0 1\n", "run time")],
+)
+def test_malformed_thread_is_named(put_process, put, file, text, field):
+    """What is not a number is refused with its path and field."""
+    root = put_process()
+    put("proc/7/task/7/stat", stat(7, 0))
+    put(f"proc/7/task/7/{file}", text)
+    with pytest.raises(MalformedError, match=rf"task/7/{file}, line 1: {field}"):
+        read_threads(7, root)
+
+
 def test_process_that_is_replaced_while_it_is_described(put_process):
     """If another process has the pid by the end, the description is not mixed of both: an error."""
     root = put_process(status=STATUS)
@@ -114,6 +166,17 @@ def test_own_process():
 
 
 @pytest.mark.host
+def test_own_threads_run():
+    """A thread's CPU time agrees with its own clock, as it was before and after the look."""
+    before = time.thread_time_ns()
+    threads = {thread.tid: thread for thread in read_threads(0)}
+    after = time.thread_time_ns()
+    own = threads[threading.get_native_id()]
+    assert own.cpu in os.sched_getaffinity(0)
+    assert before <= own.cpu_time_ns <= after, "asking the clock brings the kernel's sum up to date"
+
+
+@pytest.mark.host
 def test_a_process_keeps_its_identity(crowded):
     """Asked twice, a process has the same identity; a child began no earlier than its parent."""
     first, second = read_task_info(crowded.pid), read_task_info(crowded.pid)
@@ -127,5 +190,6 @@ def test_zombie_and_nobody(zombie, no_pid):
     for pid in (zombie, no_pid):
         with pytest.raises(NoSuchProcessError):
             read_task_info(pid)
-    with pytest.raises(NoSuchProcessError):
-        read_last_cpus(no_pid)
+    for read in (read_last_cpus, read_threads):
+        with pytest.raises(NoSuchProcessError):
+            read(no_pid)

@@ -161,6 +161,14 @@ class SimulatedMachine(MachineView):
         leader.mm.users += 1
         return Task(self, thread)
 
+    def run_on(self, task: Task, cpu: int, time_ns: int = 0) -> None:
+        """Let a task run on a CPU for a while: nothing but its CPU and its CPU time changes."""
+        self._require_cpu(cpu)
+        if time_ns < 0:
+            raise ArgumentError(f"a task cannot run for {time_ns} ns; give 0 or more")
+        task.struct.cpu = cpu
+        task.struct.cpu_time_ns += time_ns
+
     def exit(self, task: Task) -> None:
         """End a task: with the last one its memory goes; a zombie stays until it is waited for."""
         struct = task.struct

@@ -32,6 +32,7 @@ from movepages.values import (
     Policy,
     TaskId,
     TaskInfo,
+    ThreadInfo,
 )
 
 if TYPE_CHECKING:
@@ -169,15 +170,24 @@ class MachineView:
             pid=struct.pid,
             boot_id=_BOOT_ID,
             start_ticks=struct.started,
-            command="kthreadd" if kernel_thread else "simulated",
+            command=_command(struct),
             uid=struct.credentials.euid,
             state="S",
             mems_allowed=NodeSet(struct.cpuset.mems & with_memory),
             cpus_allowed=tuple(sorted(self._machine.hotplug.cpus())),
-            last_cpus=tuple(t.cpu for t in sorted(threads, key=lambda t: t.pid)),
+            last_cpus=tuple(thread.cpu for thread in self._threads(struct)),
             kernel_thread=kernel_thread,
             parent=struct.parent,
         )
+
+    def threads(self, pid: int) -> Sequence[ThreadInfo]:
+        """Return where each thread ran last, and for how long in all: what `Task.run` says."""
+        struct = self._living(pid, "read /proc")
+        name = _command(struct)
+        return [
+            ThreadInfo(thread.pid, name, thread.cpu, thread.cpu_time_ns)
+            for thread in self._threads(struct)
+        ]
 
     def hold(self, task: TaskId) -> ModelHold:
         """Hold a process: its start time says whether its pid is another's."""
@@ -239,6 +249,11 @@ class MachineView:
         finally:
             for array in arrays:
                 self._machine.user.forget(array)
+
+    def _threads(self, struct: TaskStruct) -> list[TaskStruct]:
+        """Return the threads of a process, by thread id."""
+        same = [t for t in self._machine.task_structs.values() if t.tgid == struct.tgid]
+        return sorted(same, key=lambda t: t.pid)
 
     def _living(self, pid: int, what: str) -> TaskStruct:
         """Return a task that has not ended. Raises NoSuchProcessError."""
@@ -318,6 +333,10 @@ class ModelHold:
 
     def close(self) -> None:
         """Hold it no longer: the model has nothing to give back."""
+
+
+def _command(struct: TaskStruct) -> str:
+    return "kthreadd" if struct.state is TaskState.KERNEL_THREAD else "simulated"
 
 
 def _is_process(struct: TaskStruct) -> bool:

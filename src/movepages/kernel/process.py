@@ -57,6 +57,10 @@ class Task:
         """Make a thread: it has its own pid, CPU and policy, and shares the memory."""
         return self.machine.clone_thread(self, cpu)
 
+    def run(self, cpu: int, time_ns: int = 0) -> None:
+        """Let it run on a CPU for a while; it stays there. Raises ArgumentError."""
+        self.machine.run_on(self, cpu, time_ns)
+
     def exit(self) -> None:
         """End it: its memory goes at once; it stays a zombie until its parent waits."""
         self.machine.exit(self)

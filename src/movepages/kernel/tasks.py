@@ -65,6 +65,8 @@ class TaskStruct:
     """The node that interleaving of page-cache pages used last, and how often more (il_weight)."""
     il_weight: int = 0
     started: int = 0
+    cpu_time_ns: int = 0
+    """How long it has run, in nanoseconds (sum_exec_runtime)."""
     children: list[int] = field(default_factory=list)
 
 

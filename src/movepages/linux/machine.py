@@ -11,7 +11,7 @@ from movepages.linux.limits import read_demotion_enabled, read_numa_balancing, r
 from movepages.linux.mappings import read_mappings
 from movepages.linux.nodes import read_free_bytes, read_topology
 from movepages.linux.reading import ROOT
-from movepages.linux.tasks import read_task_info, read_tasks
+from movepages.linux.tasks import read_task_info, read_tasks, read_threads
 from movepages.values import Conditions
 
 if TYPE_CHECKING:
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from movepages.linux.locate import Locator
     from movepages.machine import Machine
     from movepages.topology import Topology
-    from movepages.values import CallResult, Mapping, PageRuns, Placement, Policy, TaskId, TaskInfo
+    from movepages.values import (
+        CallResult,
+        Mapping,
+        PageRuns,
+        Placement,
+        Policy,
+        TaskId,
+        TaskInfo,
+        ThreadInfo,
+    )
 
 
 class LinuxMachine:
@@ -95,6 +104,10 @@ class LinuxMachine:
     def task(self, pid: int) -> TaskInfo:
         """Return who a process is, and where it may run and allocate."""
         return read_task_info(pid, self.root)
+
+    def threads(self, pid: int) -> Sequence[ThreadInfo]:
+        """Return where each thread ran last, and for how long in all."""
+        return read_threads(pid, self.root)
 
     def hold(self, task: TaskId) -> Hold:
         """Hold a process by a pidfd. Raises NoSuchProcessError."""

@@ -36,8 +36,8 @@ _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 # Fields of /proc/PID/stat counted from the state, which follows the name in parentheses (proc(5)).
-_STATE, _FLAGS, _START_TIME, _START_CODE, _START_STACK = 0, 6, 19, 23, 25
-PROCESSOR = 36
+_FLAGS, _START_TIME, _START_CODE, _START_STACK = 6, 19, 23, 25
+STATE, USER_TIME, SYSTEM_TIME, PROCESSOR = 0, 11, 12, 36
 _PF_EXITING = 0x4  # include/linux/sched.h
 
 
@@ -227,7 +227,7 @@ def _living_stat(pid: int, root: Path) -> list[str]:
     path = process_directory(pid, root) / "stat"
     fields = stat_fields(read_process_record(pid, "stat", root), path)
     flags = parse_number(fields[_FLAGS], path, 1, "flags")
-    if fields[_STATE] in "ZX" or flags & _PF_EXITING:
+    if fields[STATE] in "ZX" or flags & _PF_EXITING:
         raise call_error(
             -Errno.ESRCH,
             f"read {path.parent}",

@@ -1,7 +1,12 @@
-"""/proc/PID/stat and /proc/PID/task: who a process is, and where its threads ran last."""
+"""/proc/PID/stat and /proc/PID/task: who a process is, and where its threads ran last.
+
+CPU time is `schedstat`'s, in nanoseconds; a kernel that keeps none there (CONFIG_SCHED_INFO off, or
+delay accounting switched off: it writes zeros) still counts clock ticks in `stat`.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from movepages.errors import NoSuchProcessError, NotPermittedError, no_such_process
@@ -9,6 +14,10 @@ from movepages.linux.nodes import read_has_memory
 from movepages.linux.reading import (
     PROCESSOR,
     ROOT,
+    STATE,
+    SYSTEM_TIME,
+    USER_TIME,
+    not_permitted,
     parse_number,
     process_directory,
     read_optional,
@@ -17,10 +26,14 @@ from movepages.linux.reading import (
     stat_fields,
 )
 from movepages.linux.status import read_status
-from movepages.values import TaskInfo
+from movepages.values import TaskInfo, ThreadInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+_TIMES = ((USER_TIME, "utime"), (SYSTEM_TIME, "stime"))
+_NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def read_task_info(pid: int, root: Path = ROOT) -> TaskInfo:
@@ -66,25 +79,68 @@ def read_tasks(root: Path = ROOT) -> list[TaskInfo]:
     return [task for task in found if not task.kernel_thread]
 
 
+def read_threads(pid: int, root: Path = ROOT) -> list[ThreadInfo]:
+    """Return where each thread of a process ran last, and its CPU time so far, by thread id.
+
+    A thread that ends meanwhile is left out. Raises NoSuchProcessError where all have (it is a
+    zombie, or gone), NotPermittedError, MalformedError.
+    """
+    threads: list[ThreadInfo] = []
+    for tid, path, text in _stat_lines(pid, root):
+        fields = stat_fields(text, path)
+        if fields[STATE] in "ZX":
+            continue
+        ticks = sum(parse_number(fields[at], path, 1, name) for at, name in _TIMES)
+        threads.append(
+            ThreadInfo(
+                tid=tid,
+                name=text[text.find("(") + 1 : text.rfind(")")],
+                cpu=parse_number(fields[PROCESSOR], path, 1, "processor"),
+                cpu_time_ns=_run_time_ns(path.with_name("schedstat")) or ticks * _NS_PER_TICK,
+            )
+        )
+    if not threads:
+        raise no_such_process(pid, f"read {process_directory(pid, root) / 'task'}")
+    return threads
+
+
 def read_last_cpus(pid: int, root: Path = ROOT) -> tuple[int, ...]:
     """Return the CPU that each thread ran on last, in order of thread id.
 
-    A thread that ends meanwhile is left out. Raises NoSuchProcessError, MalformedError.
+    A thread that ends meanwhile is left out. Raises NoSuchProcessError, NotPermittedError,
+    MalformedError.
     """
+    return tuple(
+        parse_number(stat_fields(text, path)[PROCESSOR], path, 1, "processor")
+        for _, path, text in _stat_lines(pid, root)
+    )
+
+
+def _stat_lines(pid: int, root: Path) -> Iterator[tuple[int, Path, str]]:
+    """Go through the threads of a process in order: thread id, path of its stat, and the text."""
     directory = process_directory(pid, root) / "task"
     try:
         threads = sorted(int(entry.name) for entry in directory.iterdir())
     except (FileNotFoundError, ProcessLookupError):
         raise no_such_process(pid, f"read {directory}") from None
-    cpus: list[int] = []
+    except PermissionError:  # /proc is mounted with hidepid
+        raise not_permitted(pid, directory) from None
     for thread in threads:
         path = directory / str(thread) / "stat"
         try:
             text = read_text(path)
         except (FileNotFoundError, ProcessLookupError):
             continue
-        cpus.append(parse_number(stat_fields(text, path)[PROCESSOR], path, 1, "processor"))
-    return tuple(cpus)
+        yield thread, path, text
+
+
+def _run_time_ns(path: Path) -> int:
+    """Return what a schedstat says a thread has run, 0 where it does not say."""
+    try:
+        text = read_optional(path)
+    except ProcessLookupError:
+        return 0
+    return parse_number(text.split(maxsplit=1)[0], path, 1, "run time") if text else 0
 
 
 def _cgroup(pid: int, root: Path) -> str:
