@@ -27,7 +27,8 @@ ASKED = [example for example in EXAMPLES if not example[0].startswith("movepages
 
 ARGUMENTS = {
     "nodes": ["nodes"],
-    "show": ["show", "1234"],
+    "show": ["show", "1234", "--by", "kind"],
+    "show of several": ["show", "1234,77"],
     "query": ["query", "1234", "7f12a4000001-7f12a400a000"],
     "move": ["move", "1234", "--to", "1", "7f12a4000000+64K", "7f12a4009000"],
     "spread": ["spread", "1234", "--to", "0,1"],

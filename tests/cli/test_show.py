@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+
+import pytest
 
 from movepages.values import Mapping
 
 PID = "1234"
+HEAP = 0x7F12A4000000
 STACK = 0x7FFC01B2E000
 
 
@@ -55,7 +59,7 @@ def test_the_thirty_first_mapping_is_left_out_and_said_to_be(run, machine):
     machine.mapped = one_page_each(31)
     lines = run("show", PID).out.splitlines()
     assert lines[0] == "python3 (1234): 128K resident in 31 mappings"
-    assert lines[5].startswith(f"{31 << 20:x} ")
+    assert lines[6].startswith(f"{31 << 20:x} ")
     assert lines[-1] == "... 1 more, --all"
 
 
@@ -89,3 +93,143 @@ def test_json_of_a_process_without_mappings(run, machine):
     """An empty list is written as one."""
     machine.mapped = []
     assert json.loads(run("show", PID, "--json").out)["mappings"] == []
+
+
+@pytest.mark.parametrize("by", ["kind", "file", "thread"])
+def test_other_lists(run, by, snapshot):
+    """Mappings can be put together by kind or file, and threads are listed."""
+    assert run("show", PID, "--by", by).out == snapshot
+
+
+@pytest.fixture
+def striped(machine):
+    """Return a machine whose process has 48 pages, most of each eight on a node of their own."""
+    nodes = [0] * 8 + [1] * 8 + [2] * 8 + [None] * 8 + [11, 1] * 4 + [0] * 5 + [40] * 3
+    machine.pages = {HEAP + at * 4096: node for at, node in enumerate(nodes) if node is not None}
+    counts = Counter(node for node in nodes if node is not None)
+    machine.mapped = [
+        Mapping(HEAP, HEAP + 48 * 4096, "rw-p", page_size_bytes=4096, pages_by_node=counts),
+        Mapping(STACK, STACK + 8192, "rw-p", path="[stack]", page_size_bytes=4096),
+    ]
+    return machine
+
+
+@pytest.mark.usefixtures("striped")
+def test_along_mappings_in_a_pipe(run, snapshot):
+    """With --pages a strip tells where along each mapping the nodes change."""
+    assert run("show", PID, "--pages").out == snapshot
+
+
+@pytest.mark.usefixtures("striped")
+def test_along_mappings_on_a_terminal(run_on_terminal, snapshot):
+    """On a terminal each node has its colour in the strips, the one that its bar has."""
+    assert run_on_terminal("show", PID, "--pages").out == snapshot
+
+
+@pytest.mark.parametrize(
+    ("order", "first", "last"),
+    [
+        ("resident", "7f12a4000000", "7ffc01b2e000"),
+        ("size", "7f12a4000000", "7ffc01b2e000"),
+        ("address", "400000", "7ffc01b2e000"),
+        ("name", "7f12a4000000", "7ffc01b2e000"),
+        ("node0", "7f12a4000000", "7ffc01b2e000"),
+        ("node1", "7f12a4000000", "7ffc01b2e000"),
+    ],
+)
+def test_orders(run, order, first, last):
+    """The mappings come in the order that --sort names."""
+    rows = run("show", PID, "--sort", order).out.split("MAPPING\n")[1].splitlines()
+    assert (rows[0].split()[0], rows[-1].split()[0]) == (first, last)
+
+
+def test_all_in_another_order(run):
+    """--all is by address unless another order is asked for."""
+    usual = run("show", PID, "--all").out.splitlines()
+    other = run("show", PID, "--all", "--sort", "resident").out.splitlines()
+    assert usual != other
+    assert sorted(usual) == sorted(other)
+
+
+@pytest.mark.parametrize(
+    ("by", "order"),
+    [
+        ("mapping", "time"),
+        ("kind", "address"),
+        ("thread", "node0"),
+        ("file", "nodex"),
+        ("kind", ""),
+    ],
+)
+def test_an_order_that_a_list_does_not_have(run, by, order):
+    """Such an order is refused with those that there are."""
+    answer = run("show", PID, "--by", by, "--sort", order)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"a list by {by} has no order {order!r}; it has " in answer.err
+
+
+def test_pages_are_of_mappings(run):
+    """--pages looks along mappings, and is refused with another list."""
+    answer = run("show", PID, "--by", "kind", "--pages")
+    assert answer.code == 2
+    assert "--pages looks along mappings" in answer.err
+
+
+def test_processes_side_by_side(run, snapshot):
+    """Several processes have a line each, and one for all; what is not there is named."""
+    assert run("show", f"{PID},77,name:python3").out == snapshot
+
+
+def test_many_nodes_side_by_side(run, machine):
+    """With seven nodes and more, what is on each is in one column; with six, in columns."""
+    for nodes, heading in ((6, "NODE 5"), (7, "NODES")):
+        machine.mapped = [
+            Mapping(
+                0, 4096 * nodes, page_size_bytes=4096, pages_by_node=dict.fromkeys(range(nodes), 1)
+            )
+        ]
+        assert heading in run("show", f"{PID},77").out.splitlines()[0]
+
+
+def test_one_of_several_names_is_shown_alone(run):
+    """A target that names one process is shown as that process is."""
+    assert run("show", "name:python3").out == run("show", PID).out
+
+
+def test_no_process_of_that_name(run):
+    """A target that names none is an error of its own exit code."""
+    answer = run("show", "name:nginx")
+    assert (answer.code, answer.out) == (3, "")
+    assert "there is no process name:nginx" in answer.err
+
+
+def test_json_of_threads_and_groups(run):
+    """JSON has the threads always, and groups where the list is by kind or file."""
+    answer = json.loads(run("show", PID, "--json", "--by", "kind").out)
+    assert answer["by"] == "kind"
+    assert {group["group"]: group["mapping_count"] for group in answer["groups"]} == {
+        "file": 1,
+        "huge": 1,
+        "anon": 1,
+        "stack": 1,
+    }
+    assert [thread["tid"] for thread in answer["threads"]] == [1234, 1235, 1236]
+    assert [thread["node"] for thread in answer["threads"]] == [0, 1, 0]
+    assert answer["running_by_node"] == {"0": 0.625, "1": 0.375}
+    assert answer["huge_bytes"] is None
+
+
+def test_json_of_several_processes(run):
+    """Several processes are in a list, each as a whole."""
+    answer = json.loads(run("show", f"{PID},77", "--json").out)
+    assert answer["missing"] == ["77"]
+    [process] = answer["processes"]
+    assert process["pid"] == 1234
+    assert "mappings" not in process
+
+
+@pytest.mark.parametrize("interval", ["0", "0s", "-1", "soon", "1d", ""])
+def test_watching_at_an_interval_that_is_none(run, interval):
+    """What is no duration, or none at all, is refused."""
+    answer = run("show", PID, "--watch", interval)
+    assert (answer.code, answer.out) == (2, "")

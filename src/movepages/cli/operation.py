@@ -9,7 +9,8 @@ import click
 from movepages.abi import Errno
 from movepages.cli.carrying import carry_out, warn
 from movepages.cli.exit_codes import ExitCode
-from movepages.errors import InvalidCallError, NoSuchProcessError
+from movepages.cli.session import with_memory
+from movepages.errors import NoSuchProcessError
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def plan_each(
     nodes = NodeSet()
     for task in found.tasks:
         try:
-            plan, there = plan_one(_with_memory(task))
+            plan, there = plan_one(with_memory(task))
         except NoSuchProcessError:
             if len(found.tasks) == 1:
                 raise
@@ -70,9 +71,7 @@ def plan_each(
         tasks.append(task)
         nodes = NodeSet(nodes | there)
     if not tasks:
-        raise NoSuchProcessError(
-            Errno.ESRCH, f"there is no process {', '.join(missing)}; it may have ended", call="find"
-        )
+        raise none_left(missing)
     bounds = [span.pages(machine.page_size_bytes) for span in spans]
     return MoveSnapshot(
         commands=tuple(task.command for task in tasks),
@@ -100,16 +99,11 @@ def finish(
     return _verdict(ledgers, len(plans), missing=bool(snapshot.missing))
 
 
-def _with_memory(task: TaskInfo) -> TaskInfo:
-    if task.kernel_thread:
-        raise InvalidCallError(
-            Errno.EINVAL,
-            f"process {task.pid} ({task.command}) is a kernel thread and has no memory of its own; "
-            "name a process in user space",
-            call="task",
-            pid=task.pid,
-        )
-    return task
+def none_left(missing: Sequence[str]) -> NoSuchProcessError:
+    """Return the error for targets none of which names a process."""
+    return NoSuchProcessError(
+        Errno.ESRCH, f"there is no process {', '.join(missing)}; it may have ended", call="find"
+    )
 
 
 def _length(bounds: Sequence[tuple[int, int]]) -> int:

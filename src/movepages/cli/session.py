@@ -40,16 +40,20 @@ class Session:
 
     def task(self, pid: int) -> TaskInfo:
         """Return who a process is. Raises InvalidCallError for a kernel thread, CallError."""
-        task = self.machine.task(pid)
-        if task.kernel_thread:
-            raise InvalidCallError(
-                Errno.EINVAL,
-                f"process {pid} ({task.command}) is a kernel thread and has no memory of its own; "
-                "name a process in user space",
-                call="task",
-                pid=pid,
-            )
-        return task
+        return with_memory(self.machine.task(pid))
+
+
+def with_memory(task: TaskInfo) -> TaskInfo:
+    """Return a process that has memory of its own. Raises InvalidCallError for a kernel thread."""
+    if task.kernel_thread:
+        raise InvalidCallError(
+            Errno.EINVAL,
+            f"process {task.pid} ({task.command}) is a kernel thread and has no memory of its own; "
+            "name a process in user space",
+            call="task",
+            pid=task.pid,
+        )
+    return task
 
 
 def _this_machine() -> Machine:

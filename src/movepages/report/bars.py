@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from movepages.report.fields import node_colour, percent
 from movepages.units import format_size
 
 if TYPE_CHECKING:
@@ -14,30 +15,30 @@ if TYPE_CHECKING:
 BAR_WIDTH = 30
 """Characters for the whole."""
 
-_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 
+def write_bars(
+    output: Output, bytes_by_node: Mapping[int, int], before: Mapping[int, int] | None = None
+) -> None:
+    """Write a line for each node: a bar as long as its share, its size, and its share.
 
-def write_bars(output: Output, bytes_by_node: Mapping[int, int]) -> None:
-    """Write a line for each node: a bar as long as its share, its size, and its share."""
+    Where it is known what was there before, what came or went is written behind.
+    """
     whole = sum(bytes_by_node.values())
     digits = max((len(str(node)) for node in bytes_by_node), default=1)
     for node, size_bytes in sorted(bytes_by_node.items()):
         share = size_bytes / whole if whole else 0.0
         output.styled(
             (f"  node {node:>{digits}}  ", ""),
-            (_bar(share, "█░" if output.terminal else "#."), _COLOURS[node % len(_COLOURS)]),
+            (_bar(share, "█░" if output.terminal else "#."), node_colour(node)),
             (f"  {format_size(size_bytes):>5}  {percent(share):>4}", ""),
+            (_change(before, node, size_bytes), "bold"),
         )
 
 
-def percent(share: float) -> str:
-    """Write a share of 0 to 1 in percent; what is there is never 0%, nor all unless it is."""
-    rounded = round(share * 100)
-    if rounded == 0 and share > 0:
-        return "<1%"
-    if rounded == 100 and share < 1:
-        return ">99%"
-    return f"{rounded}%"
+def _change(before: Mapping[int, int] | None, node: int, size_bytes: int) -> str:
+    if before is None or not (change := size_bytes - before.get(node, 0)):
+        return ""
+    return f"  {'+' if change > 0 else '-'}{format_size(abs(change))}"
 
 
 def _bar(share: float, marks: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from movepages.nodeset import NodeSet
@@ -15,6 +16,9 @@ from movepages.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+
+_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 
 
 def _same(value: Any) -> Any:
@@ -27,6 +31,7 @@ class Field:
 
     `right` aligns it to the right, `minimum` columns are kept for it in a stream of rows. Where
     lines are too long, `shorten` cuts a cell to the given width (None: this field is never cut).
+    `pieces` divides a cell into texts with rich's styles, for a terminal.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Field:
     right: bool = False
     minimum: int = 0
     shorten: Callable[[str, int], str] | None = None
+    pieces: Callable[[str], list[tuple[str, str]]] | None = None
 
 
 def hexadecimal(address: int) -> str:
@@ -80,6 +86,11 @@ def number_ranges(numbers: Iterable[int]) -> str:
 def count(number: int) -> str:
     """Write a number with its thousands apart: `16,384`."""
     return f"{number:,}"
+
+
+def node_colour(node: int) -> str:
+    """Return the colour in which a node is shown, in rich's words."""
+    return _COLOURS[node % len(_COLOURS)]
 
 
 def counted(number: int, noun: str) -> str:
@@ -132,6 +143,44 @@ def _escape(char: str) -> str:
 def path_or_anonymous(path: str) -> str:
     """Write what a mapping maps; anonymous memory has no name of its own."""
     return printable(path) or "(anonymous)"
+
+
+def percent(share: float) -> str:
+    """Write a share of 0 to 1 in percent; what is there is never 0%, nor all unless it is."""
+    rounded = round(share * 100)
+    if rounded == 0 and share > 0:
+        return "<1%"
+    if rounded == 100 and share < 1:
+        return ">99%"
+    return f"{rounded}%"
+
+
+def known_share(share: float | None) -> str:
+    """Write a share in percent, or `-` for one that is not known."""
+    return "-" if share is None else percent(share)
+
+
+def known_distance(distance: float | None) -> str:
+    """Write a mean distance, or `-` for one that is not known."""
+    return "-" if distance is None else f"{distance:.1f}"
+
+
+def cpu_time(time_ns: int) -> str:
+    """Write a time on CPUs, given in nanoseconds: `0.42s`, `12.5s`, `7:03`, `2:05:00`."""
+    seconds = time_ns / 1e9
+    if seconds < 60:
+        return f"{seconds:.2f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def strip_pieces(text: str) -> list[tuple[str, str]]:
+    """Give each character of a strip the colour of its node, as bars have it."""
+    return [
+        ("".join(marks), node_colour(int(mark, 36)) if mark.isalnum() else "dim")
+        for mark, marks in groupby(text)
+    ]
 
 
 def _address(name: str, title: str) -> Field:
@@ -208,6 +257,19 @@ FIELDS: dict[str, Field] = {
         Field("permissions", "PERM", "rwx, and p private or s shared"),
         Field("kind", "KIND", "heap, stack, anon, shm, huge, file or special"),
         Field("path", "MAPPING", "path", path_or_anonymous, shorten=shorten_middle),
+        Field("along", "ALONG IT", "nodes, a character for each part", pieces=strip_pieces),
+        # mappings together
+        Field("group", "GROUP", "kind or path", printable, shorten=shorten_middle),
+        _count("mapping_count", "MAPPINGS", "mappings"),
+        # a thread
+        Field("tid", "TID", "thread id", right=True),
+        Field("thread", "THREAD", "name", printable),
+        Field("cpu", "CPU", "CPU it ran on last", right=True),
+        Field("cpu_time_ns", "CPU TIME", "nanoseconds", cpu_time, right=True),
+        Field("near_share", "NEAR", "share of the memory, 0 to 1", known_share, right=True),
+        Field("mean_distance", "DISTANCE", "mean distance, 10 is near", known_distance, right=True),
+        # processes side by side
+        Field("process", "PROCESS", "name and pid", printable, shorten=shorten_middle),
         # what is to be moved
         Field("from_node", "FROM", "node, or negative errno", known_node, right=True),
         Field("to_node", "TO", "node", right=True),

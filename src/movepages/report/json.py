@@ -6,8 +6,10 @@ Python's surrogateescape has them, so that nothing is lost.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +34,13 @@ def write_document(output: Output, document: Mapping[str, Any]) -> None:
             output.stream.write(json.dumps(value))
         separator = ","
     output.line("\n}")
+
+
+def write_line(output: Output, document: Mapping[str, Any]) -> None:
+    """Write an object on one line, as one of a stream of them."""
+    text = io.StringIO()
+    write_document(replace(output, stream=text), document)
+    output.line("".join(line.strip() for line in text.getvalue().split("\n")))
 
 
 def encoded(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -87,7 +87,12 @@ class Output:
                 Text(column.title), justify="right" if column.right else "left", no_wrap=True
             )
         for row in body:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(
+                *(
+                    Text.assemble(*column.pieces(cell)) if column.pieces else Text(cell)
+                    for column, cell in zip(columns, row, strict=True)
+                )
+            )
         self._console().print(table)
 
     def stream_table(self, columns: Sequence[Field], rows: Iterable[Any]) -> None:
