@@ -7,14 +7,19 @@ can be made. For the record: one call for each page, and 256 pages a call.
 
 from __future__ import annotations
 
+import json
 import mmap
+import shutil
+import subprocess
+import sys
 import time
 import tracemalloc
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from harness import Benchmark, LeftOut, Measure, Row, Timing, compare, cpu_time
+from harness import Benchmark, LeftOut, LeftOutError, Measure, Row, Timing, compare, cpu_time
 from memory import address_of, touched
 from targets import require
 
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 PAGES = 1_000_000
 HOST_PAGES = 1 << 18
 RECORD_PAGES = 1000
+PEER_PAGES = 1 << 16
 HUGE_PAGES = 2048
 OWN_NS_A_PAGE = 25.0
 THP_OWN_MS = 3.0
@@ -44,6 +50,7 @@ _PAGE = 4096
 _SPARE = 1 << 14
 _FAULTED_AT_ONCE = 1 << 20
 _ROUNDS = 7
+_PEER = Path(__file__).parent / "peers" / "migratepages.py"
 
 
 def benchmarks(pages: int = PAGES, host_pages: int = HOST_PAGES) -> list[Benchmark]:
@@ -56,6 +63,7 @@ def benchmarks(pages: int = PAGES, host_pages: int = HOST_PAGES) -> list[Benchma
         Benchmark("mover, 1 % pinned", lambda: _pinned(pages)),
         Benchmark("mover, memory", lambda: _memory(pages)),
         Benchmark("mover, batches for the record", lambda: _record(min(pages, RECORD_PAGES))),
+        Benchmark("mover, migratepages for the record", lambda: _migratepages(PEER_PAGES)),
     ]
 
 
@@ -273,3 +281,19 @@ def _record(pages: int) -> Iterator[Row]:
     for name in list(ways)[1:]:
         label = f"mover, model, {pages:,} pages"
         yield Row(label, timings["execute"], Measure.SPEEDUP, None, name, timings[name])
+
+
+def _migratepages(pages: int) -> Iterator[Row]:
+    """Compare with migratepages on emulated nodes, in wall-clock time: it is another process."""
+    if not shutil.which("migratepages"):
+        raise LeftOutError("migratepages is not installed: apt-get install numactl")
+    emulate = (sys.executable, "-m", "movepages", "emulate", "--topology", "2 x 2G", "--")
+    command = (*emulate, sys.executable, str(_PEER), str(pages), str(_ROUNDS))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LeftOutError(f"the emulator does not work here: {done.stderr.strip()}")
+    took = {way: Timing.of(samples) for way, samples in json.loads(done.stdout).items()}
+    label = f"emulated migrate of {pages:,} pages, wall time"
+    peer = took.pop("migratepages")
+    for way, timing in took.items():
+        yield Row(f"{label}, {way}", timing, Measure.RATIO, None, "migratepages", peer)
