@@ -1,4 +1,6 @@
-"""The public Python interface: the calls and a process, bound to the machine this runs on.
+"""The public Python interface: the calls, a process, and memory that you hold.
+
+All are bound to the machine this runs on.
 
 Arrays in, arrays out. Addresses may be any sequence of integers or buffer of unsigned integers;
 they become uint64[n]. Nodes are int32[n], or one node for all pages. Statuses are int32[n].
@@ -12,9 +14,11 @@ import numpy as np
 
 from movepages.abi import UNWRITTEN, MoveFlag
 from movepages.errors import ArgumentError, no_such_process
+from movepages.held_memory import empty, interleave, locate, place
 from movepages.linux import page_calls
 from movepages.linux.machine import LinuxMachine
 from movepages.linux.reading import ROOT, start_ticks
+from movepages.thread_policy import mempolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +28,21 @@ if TYPE_CHECKING:
     from movepages.machine import Machine
     from movepages.topology import Topology
     from movepages.values import CallResult, Mapping, Placement
+
+__all__ = [
+    "MOVE",
+    "MOVE_ALL",
+    "Process",
+    "empty",
+    "interleave",
+    "locate",
+    "mempolicy",
+    "migrate_pages",
+    "move_pages",
+    "place",
+    "query_pages",
+    "read_topology",
+]
 
 MOVE = MoveFlag.MOVE
 MOVE_ALL = MoveFlag.MOVE_ALL

@@ -23,6 +23,7 @@ Uid:\t0\t0\t0\t0
 Gid:\t0\t0\t0\t0
 VmSize:\t800000 kB
 Threads:\t1
+CapPrm:\t0000000000000000
 CapEff:\t0000000000000000
 Cpus_allowed_list:\t0-1
 Mems_allowed_list:\t0-1

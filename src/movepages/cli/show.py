@@ -12,7 +12,7 @@ from movepages.cli.exit_codes import ExitCode
 from movepages.cli.operation import none_left
 from movepages.cli.parameters import DURATION
 from movepages.cli.session import with_memory
-from movepages.errors import NoSuchProcessError, NotPermittedError
+from movepages.errors import NoSuchProcessError, NotPermittedError, UnsupportedError
 
 if TYPE_CHECKING:
     from movepages.cli.session import Session
@@ -187,7 +187,7 @@ def _collect(
     from movepages.placement.target import find, parse_targets
 
     found = find(machine, parse_targets(target))
-    topology = machine.topology()
+    topology = _topology(machine)
     missing = [str(each) for each in found.missing]
     processes: list[ProcessSnapshot] = []
     for task in found.tasks:
@@ -200,6 +200,17 @@ def _collect(
     if not processes:
         raise none_left(missing)
     return processes, missing
+
+
+def _topology(machine: Machine) -> Topology:
+    """Return the nodes, or none where sysfs does not show them: then nothing is near or far."""
+    try:
+        return machine.topology()
+    except UnsupportedError:
+        from movepages.nodeset import NodeSet
+        from movepages.topology import Topology
+
+        return Topology((), NodeSet())
 
 
 def _process(
