@@ -27,6 +27,8 @@ def test_the_protocol_asks_what_the_design_lists():
         "present",
         "query_pages",
         "set_policy",
+        "settings",
+        "standing",
         "task",
         "tasks",
         "threads",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         PageRuns,
         Placement,
         Policy,
+        Settings,
+        Standing,
         TaskId,
         TaskInfo,
         ThreadInfo,
@@ -131,4 +133,12 @@ class Machine(Protocol):
 
     def conditions(self) -> Conditions:
         """Return what may fight a placement on this machine, and the caller's rights."""
+        ...
+
+    def settings(self) -> Settings:
+        """Return what else of the kernel's settings bears on placement, and which calls it has."""
+        ...
+
+    def standing(self, pid: int) -> Standing:
+        """Return what decides whether the caller may look at a process. It may be anybody's."""
         ...

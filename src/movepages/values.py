@@ -280,6 +280,39 @@ class Conditions:
     """Whether the caller may use MPOL_MF_MOVE_ALL (CAP_SYS_NICE)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What else bears on placement, by the kernel's names. None where the kernel does not say."""
+
+    thp: str | None = None
+    """When transparent huge pages are made: `always`, `madvise` or `never`."""
+    zone_reclaim_mode: int | None = None
+    perf_event_paranoid: int | None = None
+    ptrace_scope: int | None = None
+    refused: tuple[CallError, ...] = ()
+    """Of the NUMA calls those that nobody here may make, each with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the kernel goes by when it decides whether the caller may look at a process.
+
+    ptrace(2), "Ptrace access mode checking", for PTRACE_MODE_READ_REALCREDS.
+    """
+
+    own_uid: int
+    uids: tuple[int, int, int]
+    """Of the process: real, effective, saved."""
+    same_user: bool
+    """Whether all of its user and group ids are the caller's real ones."""
+    dumpable: bool | None
+    """None where it cannot be told."""
+    covered: bool
+    """Whether the caller has every capability that the process may have."""
+    may_trace: bool
+    """Whether the caller has CAP_SYS_PTRACE, which overrides the others."""
+
+
 NO_NODE = -1
 """In place of a node that is not known."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from movepages.abi import Mode, MoveFlag
 from movepages.cli import main
 from movepages.errors import call_error, no_such_process
 from movepages.nodeset import NodeSet
@@ -22,6 +23,9 @@ from movepages.values import (
     Mapping,
     PageRuns,
     Placement,
+    Policy,
+    Settings,
+    Standing,
     TaskId,
     TaskInfo,
     ThreadInfo,
@@ -111,6 +115,9 @@ class FakeMachine:
 
     `pages` are the node of each page that is present, by address; `stuck` the status that a move of
     a page gives. `refusal` is the errno that each call ends with.
+
+    `own` are the pages of the caller: all that he asks for are present, on `own_nodes` by turns at
+    first; `own_stuck` are those that do not move, counted from the start of what he asks for.
     """
 
     pages: dict[int, int] = field(default_factory=dict)
@@ -123,6 +130,10 @@ class FakeMachine:
     nodes: Topology = field(default_factory=topology)
     running: list[ThreadInfo] = field(default_factory=threads)
     flags: int = 0
+    own: dict[int, int] = field(default_factory=dict)
+    own_nodes: tuple[int, ...] = (0,)
+    own_stuck: dict[int, int] = field(default_factory=dict)
+    policy: Policy = field(default_factory=lambda: Policy(Mode.DEFAULT))
 
     def topology(self) -> Topology:
         """Return the four nodes."""
@@ -151,6 +162,15 @@ class FakeMachine:
             0, demotion=None, swap_bytes=0, sees_pfns=False, moves_shared=self.moves_shared
         )
 
+    def settings(self) -> Settings:
+        """Return what the kernel is set to."""
+        return Settings(thp="madvise", zone_reclaim_mode=0, perf_event_paranoid=2, ptrace_scope=1)
+
+    def standing(self, _pid: int) -> Standing:
+        """Say that the one process is the caller's own, a user without rights."""
+        own = {"same_user": True, "dumpable": True, "covered": True}
+        return Standing(own_uid=1000, uids=(1000, 1000, 1000), may_trace=False, **own)
+
     def mappings(self, _pid: int) -> Sequence[Mapping]:
         """Return the mappings of the one process."""
         return self.mapped
@@ -167,11 +187,29 @@ class FakeMachine:
 
     def locate(self, pid: int, ranges: Sequence[tuple[int, int]] | None = None) -> Placement:
         """Return where the pages that are there are."""
+        if not pid:
+            return self._locate_own(ranges)
         runs = self.present(pid, ranges)
         nodes = [self.pages[address] for address in runs.start.tolist()]
         return Placement(
             runs.start, runs.pages, runs.page_size_bytes, np.array(nodes, dtype=np.int32)
         )
+
+    def _locate_own(self, ranges: Sequence[tuple[int, int]]) -> Placement:
+        ((start, end),) = ranges
+        self.stuck |= {start + page * PAGE: code for page, code in self.own_stuck.items()}
+        starts = np.arange(start, end, PAGE, dtype=np.uint64)
+        first = np.resize(self.own_nodes, len(starts)).tolist()
+        nodes = [
+            self.own.setdefault(address, node)
+            for address, node in zip(starts.tolist(), first, strict=True)
+        ]
+        ones = np.ones(len(starts), dtype=np.int64)
+        return Placement(starts, ones, ones * PAGE, np.array(nodes, dtype=np.int32))
+
+    def get_policy(self) -> Policy:
+        """Return the policy of who asks."""
+        return self.policy
 
     def tasks(self) -> Sequence[TaskInfo]:
         """Return the one process."""
@@ -183,8 +221,8 @@ class FakeMachine:
         return self.running
 
     def hold(self, task: TaskId) -> FakeMachine:
-        """Hold the one process: it lives for ever."""
-        if task != self.task(PID).id:
+        """Hold the one process, or who asks: they live for ever."""
+        if task not in {self.task(PID).id, self.task(0).id}:
             raise no_such_process(task.pid, "hold process")
         return self
 
@@ -210,9 +248,12 @@ class FakeMachine:
         """Move what is there and not stuck."""
         self._refuse("move_pages", pid)
         self.flags = flags
+        if flags & MoveFlag.MOVE_ALL and not self.moves_shared:
+            raise call_error(-errno.EPERM, "move_pages", pid=pid)
+        pages = self.own if pid == OWN_PID else self.pages
         for address, node in zip(addresses.tolist(), nodes.tolist(), strict=True):
-            if address in self.pages and address not in self.stuck:
-                self.pages[address] = node
+            if address in pages and address not in self.stuck:
+                pages[address] = node
         status = [self.stuck.get(a, self._status(a)) for a in addresses.tolist()]
         return CallResult(0, np.array(status, np.int32))
 
@@ -231,6 +272,8 @@ class FakeMachine:
         return len(self.stuck)
 
     def _status(self, address: int) -> int:
+        if address in self.own:
+            return self.own[address]
         if not any(mapping.start <= address < mapping.end for mapping in self.mapped):
             return -errno.EFAULT
         return self.pages.get(address, -errno.ENOENT)

@@ -26,6 +26,8 @@ Max realtime timeout      18446744073709551614 unlimited            us
         (limits.read_numa_balancing, "proc/sys/kernel/numa_balancing"),
         (limits.read_thp_size_bytes, "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"),
         (limits.read_ptrace_scope, "proc/sys/kernel/yama/ptrace_scope"),
+        (limits.read_perf_event_paranoid, "proc/sys/kernel/perf_event_paranoid"),
+        (limits.read_zone_reclaim_mode, "proc/sys/vm/zone_reclaim_mode"),
         (limits.read_overcommit_hugepages, "proc/sys/vm/nr_overcommit_hugepages"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,18 @@ def test_conditions_tell_the_callers_rights(unprivileged):
         assert conditions.demotion in {None, False, True}
         assert conditions.swap_bytes >= 0
     assert isinstance(ours, Conditions)
+
+
+@pytest.mark.host
+def test_settings_are_those_of_the_files():
+    """What /proc says now, and no call is refused where none is filtered."""
+    settings = MACHINE.settings()
+    paranoid = Path("/proc/sys/kernel/perf_event_paranoid")
+    assert settings.perf_event_paranoid == (
+        int(paranoid.read_text()) if paranoid.exists() else None
+    )
+    assert settings.thp in {None, "always", "madvise", "never"}
+    assert settings.refused == ()
 
 
 @pytest.mark.host

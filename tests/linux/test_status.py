@@ -41,6 +41,7 @@ Cpus_allowed_list:\t0-1
 Mems_allowed:\t00000000,00000005
 Mems_allowed_list:\t0,2
 voluntary_ctxt_switches:\t0
+CapPrm:\t000001ffffffffff
 """
 
 
@@ -61,7 +62,7 @@ def test_every_field_is_read():
     assert status.vm_rss_bytes == 1740 * 1024
     assert status.mems_allowed == NodeSet([0, 2])
     assert status.cpus_allowed == (0, 1)
-    assert status.cap_eff == 0x1FFFEFFFFFF
+    assert (status.cap_prm, status.cap_eff) == (0x1FFFFFFFFFF, 0x1FFFEFFFFFF)
     assert status.seccomp == 2
     assert not status.kernel_thread
 

@@ -21,6 +21,7 @@ Uid:\t1000\t1001\t1000\t1000
 Gid:\t100\t100\t100\t100
 VmSize:\t    3060 kB
 Threads:\t2
+CapPrm:\t0
 CapEff:\t0
 Cpus_allowed_list:\t0-3
 """

@@ -30,6 +30,8 @@ from movepages.values import (
     PageRuns,
     Placement,
     Policy,
+    Settings,
+    Standing,
     TaskId,
     TaskInfo,
     ThreadInfo,
@@ -230,6 +232,25 @@ class MachineView:
             swap_bytes=len(self._machine.memory.swap.users) * self.page_size_bytes,
             sees_pfns=Capability.SYS_ADMIN in capabilities,
             moves_shared=Capability.SYS_NICE in capabilities,
+        )
+
+    def settings(self) -> Settings:
+        """Return which calls this kernel lacks; it has no other settings."""
+        machine = self._machine
+        lacking = [c for c in CALLS if c in machine.without or c not in machine.semantics.calls]
+        return Settings(refused=tuple(call_error(-Errno.ENOSYS, call) for call in lacking))
+
+    def standing(self, pid: int) -> Standing:
+        """Return what `may_trace` goes by."""
+        own, struct = self._caller.struct.credentials, self._living(pid, "read /proc")
+        other = struct.credentials
+        return Standing(
+            own_uid=own.uid,
+            uids=(other.uid, other.euid, other.suid),
+            same_user=own.uid == other.uid == other.euid == other.suid,
+            dumpable=struct.dumpable,
+            covered=other.capabilities <= own.capabilities,
+            may_trace=Capability.SYS_PTRACE in own.capabilities,
         )
 
     # -- inside -------------------------------------------------------------------------------

@@ -29,6 +29,11 @@ _PROBES: dict[str, Callable[[], int]] = {
 }
 
 
+def refusals(root: Path = ROOT) -> tuple[CallError, ...]:
+    """Return why nobody here may make a call, for each of the NUMA calls of which that is so."""
+    return tuple(error for call in _PROBES if (error := refusal(call, root)))
+
+
 def refusal(call: str, root: Path = ROOT) -> CallError | None:
     """Return why nobody here may make this call at all, or None if calls of it get through."""
     answer = _PROBES[call]()

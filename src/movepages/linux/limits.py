@@ -88,6 +88,16 @@ def read_ptrace_scope(root: Path = ROOT) -> int | None:
     return read_optional_number(root / "proc/sys/kernel/yama/ptrace_scope")
 
 
+def read_perf_event_paranoid(root: Path = ROOT) -> int | None:
+    """Return who may use perf events: 2 all for their own programs, above that no user may."""
+    return read_optional_number(root / "proc/sys/kernel/perf_event_paranoid")
+
+
+def read_zone_reclaim_mode(root: Path = ROOT) -> int | None:
+    """Return whether a full node reclaims memory of its own before others are asked; 0 is no."""
+    return read_optional_number(root / "proc/sys/vm/zone_reclaim_mode")
+
+
 def read_overcommit_hugepages(root: Path = ROOT) -> int | None:
     """Return how many huge pages of default size may be made beyond the pools, in huge pages."""
     return read_optional_number(root / "proc/sys/vm/nr_overcommit_hugepages")

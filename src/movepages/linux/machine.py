@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 
 from movepages.errors import ArgumentError
 from movepages.linux.hold import Hold
-from movepages.linux.limits import read_demotion_enabled, read_numa_balancing, read_swap_bytes
+from movepages.linux.limits import (
+    read_demotion_enabled,
+    read_numa_balancing,
+    read_perf_event_paranoid,
+    read_ptrace_scope,
+    read_swap_bytes,
+    read_thp_mode,
+    read_zone_reclaim_mode,
+)
 from movepages.linux.mappings import read_mappings
 from movepages.linux.nodes import read_free_bytes, read_topology
 from movepages.linux.reading import ROOT
+from movepages.linux.rights import read_standing
 from movepages.linux.tasks import read_task_info, read_tasks, read_threads
-from movepages.values import Conditions
+from movepages.values import Conditions, Settings, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,6 +154,22 @@ class LinuxMachine:
             sees_pfns=sees_frames(self.page_size_bytes, self.root),
             moves_shared=moves_shared(self.root),
         )
+
+    def settings(self) -> Settings:
+        """Return what else of the kernel's settings bears on placement."""
+        from movepages.linux.filters import refusals
+
+        return Settings(
+            thp=read_thp_mode(self.root),
+            zone_reclaim_mode=read_zone_reclaim_mode(self.root),
+            perf_event_paranoid=read_perf_event_paranoid(self.root),
+            ptrace_scope=read_ptrace_scope(self.root),
+            refused=refusals(self.root),
+        )
+
+    def standing(self, pid: int) -> Standing:
+        """Return what decides whether the caller may look at a process."""
+        return read_standing(pid, self.root)
 
     def _locator(self, pid: int) -> Locator:
         from movepages.linux.locate import Locator

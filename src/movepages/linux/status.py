@@ -28,8 +28,8 @@ _ESCAPE = re.compile(r"\\[n\\]")
 class Status:
     """What the kernel says of a process. None stands for a line that this kernel, or task, lacks.
 
-    `uids` and `gids` are real, effective, saved, file system. `cap_eff` and `seccomp` are the
-    kernel's: a bit mask of capabilities; 0 none, 1 strict, 2 filtered.
+    `uids` and `gids` are real, effective, saved, file system. `cap_prm`, `cap_eff` and
+    `seccomp` are the kernel's: bit masks of capabilities; 0 none, 1 strict, 2 filtered.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Status:
     mems_allowed: NodeSet | None
     """Nodes of its cpuset that have memory; None in a kernel without cpusets."""
     cpus_allowed: tuple[int, ...]
+    cap_prm: int
     cap_eff: int
     seccomp: int | None
     kernel_thread: bool
@@ -84,6 +85,7 @@ def parse_status(text: str, path: Path) -> Status:
         if "Mems_allowed_list" in lines
         else None,
         cpus_allowed=lines.ids("Cpus_allowed_list"),
+        cap_prm=lines.number("CapPrm", 16),
         cap_eff=lines.number("CapEff", 16),
         seccomp=lines.number("Seccomp") if "Seccomp" in lines else None,
         kernel_thread=_is_kernel_thread(lines, state),
