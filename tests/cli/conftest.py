@@ -14,6 +14,7 @@ import pytest
 from movepages.abi import Mode, MoveFlag
 from movepages.cli import main
 from movepages.errors import call_error, no_such_process
+from movepages.linux.maps import read_maps
 from movepages.nodeset import NodeSet
 from movepages.report.output import Output
 from movepages.topology import Access, HugePool, Node, Tier, Topology
@@ -116,8 +117,8 @@ class FakeMachine:
     `pages` are the node of each page that is present, by address; `stuck` the status that a move of
     a page gives. `refusal` is the errno that each call ends with.
 
-    `own` are the pages of the caller: all that he asks for are present, on `own_nodes` by turns at
-    first; `own_stuck` are those that do not move, counted from the start of what he asks for.
+    `own` are the pages of files that the caller maps, by inode and page: all that he asks for are
+    present, on `own_nodes` by turns at first; `own_stuck` are those pages that do not move.
     """
 
     pages: dict[int, int] = field(default_factory=dict)
@@ -130,7 +131,8 @@ class FakeMachine:
     nodes: Topology = field(default_factory=topology)
     running: list[ThreadInfo] = field(default_factory=threads)
     flags: int = 0
-    own: dict[int, int] = field(default_factory=dict)
+    own: dict[tuple[int, int], int] = field(default_factory=dict)
+    own_mapped: dict[int, tuple[int, int]] = field(default_factory=dict)
     own_nodes: tuple[int, ...] = (0,)
     own_stuck: dict[int, int] = field(default_factory=dict)
     policy: Policy = field(default_factory=lambda: Policy(Mode.DEFAULT))
@@ -197,13 +199,14 @@ class FakeMachine:
 
     def _locate_own(self, ranges: Sequence[tuple[int, int]]) -> Placement:
         ((start, end),) = ranges
-        self.stuck |= {start + page * PAGE: code for page, code in self.own_stuck.items()}
+        (line,) = (line for line in read_maps(0) if line.start <= start < line.end)
         starts = np.arange(start, end, PAGE, dtype=np.uint64)
-        first = np.resize(self.own_nodes, len(starts)).tolist()
-        nodes = [
-            self.own.setdefault(address, node)
-            for address, node in zip(starts.tolist(), first, strict=True)
-        ]
+        pages = [(line.offset + address - line.start) // PAGE for address in starts.tolist()]
+        for page in pages:
+            self.own.setdefault((line.inode, page), self.own_nodes[page % len(self.own_nodes)])
+        keys = [(line.inode, page) for page in pages]
+        self.own_mapped = dict(zip(starts.tolist(), keys, strict=True))
+        nodes = [self.own[key] for key in keys]
         ones = np.ones(len(starts), dtype=np.int64)
         return Placement(starts, ones, ones * PAGE, np.array(nodes, dtype=np.int32))
 
@@ -250,11 +253,19 @@ class FakeMachine:
         self.flags = flags
         if flags & MoveFlag.MOVE_ALL and not self.moves_shared:
             raise call_error(-errno.EPERM, "move_pages", pid=pid)
-        pages = self.own if pid == OWN_PID else self.pages
         for address, node in zip(addresses.tolist(), nodes.tolist(), strict=True):
-            if address in pages and address not in self.stuck:
-                pages[address] = node
+            if address in self.pages and address not in self.stuck:
+                self.pages[address] = node
+        if pid == OWN_PID:
+            return self._move_own(addresses.tolist(), nodes.tolist())
         status = [self.stuck.get(a, self._status(a)) for a in addresses.tolist()]
+        return CallResult(0, np.array(status, np.int32))
+
+    def _move_own(self, addresses: list[int], nodes: list[int]) -> CallResult:
+        keys = [self.own_mapped[address] for address in addresses]
+        moved = dict(zip(keys, nodes, strict=True))
+        self.own |= {key: node for key, node in moved.items() if key[1] not in self.own_stuck}
+        status = [self.own_stuck.get(key[1], self.own[key]) for key in keys]
         return CallResult(0, np.array(status, np.int32))
 
     def migrate_pages(self, pid: int, from_nodes: Iterable[int], to_nodes: Iterable[int]) -> int:
@@ -272,8 +283,8 @@ class FakeMachine:
         return len(self.stuck)
 
     def _status(self, address: int) -> int:
-        if address in self.own:
-            return self.own[address]
+        if address in self.own_mapped:
+            return self.own[self.own_mapped[address]]
         if not any(mapping.start <= address < mapping.end for mapping in self.mapped):
             return -errno.EFAULT
         return self.pages.get(address, -errno.ENOENT)

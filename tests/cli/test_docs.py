@@ -14,6 +14,7 @@ import pytest
 
 from movepages.cli.app import SUBCOMMANDS, movepages
 from movepages.cli.exit_codes import MEANINGS
+from movepages.values import ThreadInfo
 
 DOCS = Path(__file__).parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
@@ -22,8 +23,9 @@ HEAP = 0x7F12A4000000
 PAGE = 4096
 
 EXAMPLES = re.findall(r"^    \$ (movepages .*)\n((?:    .*\n|\n(?=    ))*)", CLI, re.MULTILINE)
-ASKED = [example for example in EXAMPLES if not example[0].startswith("movepages emulate")]
-"""Examples that ask the machine of the tests; test_emulate.py has what `emulate` shows."""
+_ELSEWHERE = ("movepages emulate", "movepages file", "movepages shm")
+ASKED = [example for example in EXAMPLES if not example[0].startswith(_ELSEWHERE)]
+"""Examples that ask the machine of the tests; the tests of the other commands have theirs."""
 
 ARGUMENTS = {
     "nodes": ["nodes"],
@@ -33,8 +35,11 @@ ARGUMENTS = {
     "move": ["move", "1234", "--to", "1", "7f12a4000000+64K", "7f12a4009000"],
     "spread": ["spread", "1234", "--to", "0,1"],
     "pack": ["pack", "1234"],
+    "follow": ["follow", "1234", "--over", "all"],
     "migrate": ["migrate", "1234", "--from", "0", "--to", "1"],
     "migrate --kernel": ["migrate", "1234", "--from", "0", "--to", "1", "--kernel"],
+    "doctor": ["doctor", "1234"],
+    "run --show": ["run", "--show"],
     "explain": ["explain"],
 }
 """A command line for each command with --json, whose JSON has every field."""
@@ -60,6 +65,12 @@ def documented(machine):
     machine.stuck = {HEAP + 3 * PAGE: -errno.EACCES}
     machine.mapped[1] = replace(machine.mapped[1], path="/dev/hugepages/cache")
     return machine
+
+
+def follow_to_node_1(machine, line):
+    """Let the threads run on node 1 alone where they are followed: then there is work to do."""
+    if "follow" in line:
+        machine.running = [ThreadInfo(1234, "python3", 5, 10**9)]
 
 
 def section(text, title):
@@ -124,9 +135,9 @@ def test_exit_codes_are_documented():
 
 
 @pytest.mark.parametrize(("line", "shown"), ASKED, ids=[line for line, _ in ASKED])
-@pytest.mark.usefixtures("documented")
-def test_examples_are_real(run, line, shown):
+def test_examples_are_real(run, documented, line, shown):
     """Every example in docs/cli.md is what `movepages` prints."""
+    follow_to_node_1(documented, line)
     answer = run(*shlex.split(line)[1:])
     assert [text[4:] for text in shown.rstrip().split("\n")] == answer.out.rstrip().split("\n")
 
@@ -148,9 +159,9 @@ def test_every_command_stands_beside_what_it_replaces(command):
 
 
 @pytest.mark.parametrize("command", ARGUMENTS)
-@pytest.mark.usefixtures("documented")
-def test_json_is_as_documented(run, command):
+def test_json_is_as_documented(run, documented, command):
     """The fields of a command's JSON are those of docs/json.md, and of the types given there."""
+    follow_to_node_1(documented, command)
     known = documented_fields(command)
     found: dict[str, set[type]] = {}
     document = json.loads(run(*ARGUMENTS[command], "--json").out)

@@ -12,6 +12,7 @@ from movepages.linux.shm import (
     SysvSegment,
     list_hugetlb_files,
     list_posix_shm,
+    list_segments,
     read_sysv_segments,
 )
 
@@ -101,6 +102,17 @@ def test_hugetlb_files_are_found_through_the_mounts(put):
     )
     files = [(file.path, file.size_bytes) for file in list_hugetlb_files(root)]
     assert files == [(root / "dev/hugepages/qemu/ram", 1), (root / "mnt/huge pages/a", 2)]
+
+
+def test_all_segments_have_names(put):
+    """Those of each kind are listed, by the name to call them, with what is there and attached."""
+    put("proc/sysvipc/shm", HEADER + SEGMENT)
+    put("dev/shm/b", "x" * 5000)
+    root = put("proc/self/mountinfo", "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    sysv, posix = list_segments(root)
+    assert (sysv.name, sysv.there_bytes, sysv.attached) == ("sysv:32", 4096, 2)
+    assert (posix.name, posix.there_bytes) == (str(root / "dev/shm/b"), posix.allocated_bytes)
+    assert posix.attached is None
 
 
 @pytest.mark.host

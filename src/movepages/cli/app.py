@@ -34,6 +34,11 @@ SUBCOMMANDS = {
     "spread": "Spread pages of a process over nodes, evenly or by weights.",
     "pack": "Bring pages of a process to as few nodes as have room.",
     "migrate": "Move memory of a process from some nodes to others.",
+    "file": "Show on which nodes cached pages of files are, or move them.",
+    "shm": "List segments of shared memory with their nodes, or move them.",
+    "follow": "Move memory of a process near to where its threads run.",
+    "run": "Run a program with a memory policy, and on some CPUs.",
+    "doctor": "Find out whether pages can be moved, and what stops it.",
     "emulate": "Run a program on a NUMA machine that is not there.",
     "explain": "Explain a status of a page or an error of a call.",
 }

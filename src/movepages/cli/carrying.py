@@ -33,7 +33,9 @@ _OPTIONS = (
     click.option("--limit-rate", type=RATE, metavar="RATE", help="At most so much: 200M/s."),
     click.option("--max-pages", type=click.IntRange(1), metavar="N", help="At most so many pages."),
     click.option("--time-limit", type=DURATION, metavar="TIME", help="At most so long: 30s, 5m."),
-    click.option("--ledger", "ledger_file", metavar="FILE", help="Write what became of each page."),
+)
+_LEDGER = click.option(
+    "--ledger", "ledger_file", metavar="FILE", help="Write what became of each page."
 )
 
 
@@ -84,6 +86,11 @@ class Carrying:
 
 def carrying(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command these options; `Carrying.take` takes them from what it is handed."""
+    return carrying_without_ledger(_LEDGER(function))
+
+
+def carrying_without_ledger(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command these options but --ledger, for pages that no later run could name."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -116,23 +123,36 @@ def carry_out(machine: Machine, plans: Sequence[Plan], how: Carrying) -> list[Le
     from movepages.placement.account import untouched
     from movepages.report.progress import ProgressBar
 
-    file = _new_file(how.ledger_file)
+    with (
+        kept_ledgers(how.ledger_file) as ledgers,
+        until_interrupted() as stop,
+        ProgressBar(sys.stderr) as bar,
+    ):
+        for plan in plans:
+            try:
+                made = execute(plan, machine, how.options(), stop=stop, progress=bar.show)
+            except NoSuchProcessError as error:
+                if len(plans) == 1:
+                    raise
+                made = untouched(plan, "error", error)
+            ledgers.append(made)
+            if stop() or ledgers[-1].ended == "interrupted":
+                break
+    return ledgers
+
+
+@contextmanager
+def kept_ledgers(name: str | None) -> Iterator[list[Ledger]]:
+    """Yield a list for ledgers; what is in it by the end is written to a file, if one is named.
+
+    Raises UsageError where the file exists or cannot be made.
+    """
+    file = _new_file(name)
     ledgers: list[Ledger] = []
     try:
-        with until_interrupted() as stop, ProgressBar(sys.stderr) as bar:
-            for plan in plans:
-                try:
-                    made = execute(plan, machine, how.options(), stop=stop, progress=bar.show)
-                except NoSuchProcessError as error:
-                    if len(plans) == 1:
-                        raise
-                    made = untouched(plan, "error", error)
-                ledgers.append(made)
-                if stop() or ledgers[-1].ended == "interrupted":
-                    break
+        yield ledgers
     finally:
         _write(file, ledgers)
-    return ledgers
 
 
 @contextmanager

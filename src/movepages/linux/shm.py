@@ -31,6 +31,21 @@ class SysvSegment:
     uid: int
     gid: int
 
+    @property
+    def name(self) -> str:
+        """What to call it: `sysv:32`."""
+        return f"sysv:{self.shmid}"
+
+    @property
+    def attached(self) -> int:
+        """How often it is attached."""
+        return self.nattch
+
+    @property
+    def there_bytes(self) -> int:
+        """What of it is in memory."""
+        return self.rss_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class ShmFile:
@@ -41,6 +56,27 @@ class ShmFile:
     allocated_bytes: int
     inode: int
     uid: int
+    attached: int | None = None
+    """How often it is attached is not known."""
+
+    @property
+    def name(self) -> str:
+        """What to call it: its path."""
+        return str(self.path)
+
+    @property
+    def there_bytes(self) -> int:
+        """What of it is in memory or in swap."""
+        return self.allocated_bytes
+
+
+Segment = SysvSegment | ShmFile
+"""Shared memory that can be found by a name."""
+
+
+def list_segments(root: Path = ROOT) -> list[Segment]:
+    """Return all segments: of System V, of POSIX, on hugetlbfs. Raises MalformedError."""
+    return [*read_sysv_segments(root), *list_posix_shm(root), *list_hugetlb_files(root)]
 
 
 def read_sysv_segments(root: Path = ROOT) -> list[SysvSegment]:

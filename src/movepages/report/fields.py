@@ -78,6 +78,11 @@ def known_node(node: int) -> str:
     return str(node) if node >= 0 else "-"
 
 
+def known_count(number: int | None) -> str:
+    """Write how many there are, or `-` where that is not known."""
+    return "-" if number is None else count(number)
+
+
 def number_ranges(numbers: Iterable[int]) -> str:
     """Write CPUs or nodes as the kernel does: `0-3,8`, or `-` for none."""
     return str(NodeSet(numbers)) or "-"
@@ -270,6 +275,11 @@ FIELDS: dict[str, Field] = {
         Field("mean_distance", "DISTANCE", "mean distance, 10 is near", known_distance, right=True),
         # processes side by side
         Field("process", "PROCESS", "name and pid", printable, shorten=shorten_middle),
+        # a file or a segment
+        Field("file", "FILE", "path", printable, shorten=shorten_middle),
+        Field("segment", "SEGMENT", "name or path", printable, shorten=shorten_middle),
+        Field("owner", "OWNER", "user", printable),
+        Field("attached", "USERS", "attaches", known_count, right=True),
         # what is to be moved
         Field("from_node", "FROM", "node, or negative errno", known_node, right=True),
         Field("to_node", "TO", "node", right=True),
@@ -283,6 +293,9 @@ FIELDS: dict[str, Field] = {
         Field("meaning", "MEANING", "phrase"),
         Field("cause", "CAUSE", "sentence"),
         Field("remedy", "REMEDY", "sentence"),
+        # what was tried
+        Field("answer", "", "yes, note or no", str, str),
+        Field("says", "", "sentence"),
         Field(
             "call",
             "CALL",
