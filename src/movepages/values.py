@@ -318,13 +318,48 @@ NO_NODE = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AccessLog:
+    """Accesses to memory as a profiler counted them: a row for each line of its log.
+
+    pid int32[n], address uint64[n], count int64[n]; node int32[n] and cpu int32[n] say from where,
+    one of them NO_NODE.
+    """
+
+    pid: NDArray[np.int32]
+    address: NDArray[np.uint64]
+    node: NDArray[np.int32]
+    cpu: NDArray[np.int32]
+    count: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.pid)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that it names, rising."""
+        import numpy as np
+
+        pids: list[int] = np.unique(self.pid).tolist()
+        return pids
+
+    def of(self, pid: int) -> AccessLog:
+        """Return the rows of one process."""
+        rows = self.pid == pid
+        return AccessLog(
+            self.pid[rows], self.address[rows], self.node[rows], self.cpu[rows], self.count[rows]
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Which pages of a process are to go where, and why: runs, in the order they are moved.
 
     start uint64[n], pages int64[n], page_size_bytes int64[n], from_node and to_node int32[n]
     (from_node is NO_NODE where it is not known), reason int32[n], an index into `reasons`. The runs
-    are sorted by target node, then address, and name each folio once. `there_pages` of
-    `there_bytes` were meant too, but are where they should be, and in no run.
+    are sorted by target node, then address, and name each folio once. Two more kinds of pages were
+    meant, and are in no run: `there_pages` are where they should be, and `crowded_pages` should be
+    elsewhere, but no better node has room.
     """
 
     task: TaskId
@@ -337,6 +372,8 @@ class Plan:
     reasons: tuple[str, ...] = ("",)
     there_pages: int = 0
     there_bytes: int = 0
+    crowded_pages: int = 0
+    crowded_bytes: int = 0
 
     def __len__(self) -> int:
         """Count the runs."""
@@ -354,9 +391,10 @@ class Plan:
 
     @property
     def present_bytes(self) -> int:
-        """Bytes that were meant and are on some node, those that are there already among them."""
+        """Bytes that were meant and are on some node, those in no run among them."""
         there = self.from_node >= 0
-        return self.there_bytes + int(self.pages[there] @ self.page_size_bytes[there])
+        in_runs = int(self.pages[there] @ self.page_size_bytes[there])
+        return in_runs + self.there_bytes + self.crowded_bytes
 
     @property
     def bytes_by_target(self) -> dict[int, int]:
@@ -450,7 +488,7 @@ class Ledger:
     @property
     def asked(self) -> int:
         """Pages that were meant."""
-        return len(self) + self.plan.there_pages
+        return len(self) + self.plan.there_pages + self.plan.crowded_pages
 
     @property
     def untried_pages(self) -> int:
@@ -475,8 +513,8 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether every page came to its node."""
-        return bool(self.arrived.all())
+        """Whether every page that was meant is where it should be."""
+        return bool(self.arrived.all()) and not self.plan.crowded_pages
 
     def page_origins(self) -> NDArray[np.int32]:
         """Return the node that each page was on before, int32[n]."""

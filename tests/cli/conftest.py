@@ -256,7 +256,7 @@ class FakeMachine:
         for address, node in zip(addresses.tolist(), nodes.tolist(), strict=True):
             if address in self.pages and address not in self.stuck:
                 self.pages[address] = node
-        if pid == OWN_PID:
+        if pid == OWN_PID and self.own_mapped:
             return self._move_own(addresses.tolist(), nodes.tolist())
         status = [self.stuck.get(a, self._status(a)) for a in addresses.tolist()]
         return CallResult(0, np.array(status, np.int32))

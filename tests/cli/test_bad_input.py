@@ -53,6 +53,8 @@ LINES = [
     ("move 1234 --to netdev:eth0 --all-mappings", USAGE, "'netdev:' (the node of a device)"),
     ("move 1234 --to 0,4 --all-mappings", USAGE, "node 4 in '0,4' does not exist"),
     ("move 1234 --to 3 --all-mappings", USAGE, "--to: node 3 has no memory"),
+    ("move 1234 --to 1 --select on_node(4)", USAGE, "node 4 in '4' does not exist"),
+    ("move 1234 --to 1 --on 4", USAGE, "node 4 in '4' does not exist"),
     ("move 1234 --to 1,2 --all-mappings", NOT_PERMITTED, "node 2 lies outside the cpuset"),
     ("move 2 --to 1 --all-mappings", CANNOT, "is a kernel thread"),
     ("move 999999999 --to 1 --all-mappings", NO_PROCESS, "there is no process 999999999"),

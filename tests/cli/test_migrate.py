@@ -3,6 +3,9 @@ from __future__ import annotations
 import errno
 import json
 
+import pytest
+
+from movepages.abi import MoveFlag
 from movepages.placement.records import read_ledgers
 
 PID = "1234"
@@ -43,6 +46,16 @@ def test_the_mover_stays_in_the_cpuset(run, machine):
     machine.moves_shared = True
     assert run("migrate", PID, "--from", "0", "--to", "2").code == 4
     assert set(machine.pages.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"), [([], MoveFlag.MOVE), (["--shared"], MoveFlag.MOVE_ALL)]
+)
+def test_root_leaves_shared_pages_too(run, machine, options, flag):
+    """Who may move shared pages has to say so, unlike with migratepages."""
+    machine.moves_shared = True
+    assert run("migrate", PID, "--from", "0", "--to", "1", *options).code == 0
+    assert machine.flags == flag
 
 
 # -- with --kernel ----------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_processes_by_name(run, machine):
     """A name stands for the processes that have it; one that nobody has is told."""
     answer = run("move", "name:python3,name:nobody", "--to", "1", "--all-mappings")
     assert answer.code == 1, "one of the targets is not there"
-    assert "name:nobody: there is no such process, or it has ended" in answer.out
+    assert "name:nobody: it is not there, has ended, or is not yours to look at" in answer.out
     assert set(machine.pages.values()) == {1}
 
 

@@ -70,6 +70,22 @@ def test_one_that_has_ended_before_is_missing(family):
     assert said["missing"] == [str(tasks[1].pid)]
 
 
+def test_one_that_may_not_be_looked_at_is_told(family, capsys):
+    """Another user's process among several is left alone and named, and the others are moved."""
+    machine, tasks = family
+    users = [machine.spawn(uid=1000) for _ in range(2)]
+    for task in users:
+        task.write(task.mmap(PAGES), PAGES)
+    pids = f"{users[0].pid},{tasks[0].pid}"
+    as_user = machine.as_task(users[1])
+    code, said = move(as_user, pids, "--to", "1", "--anon")
+    assert (code, said["moved"], said["missing"]) == (1, PAGES, [str(tasks[0].pid)])
+    assert nodes(machine, tasks[0]) == {0: PAGES * 4096}
+    code, said = move(as_user, f"{tasks[0].pid},{tasks[1].pid}", "--to", "1", "--anon")
+    assert (code, said) == (4, None), "where that goes for all, there is nothing to go on with"
+    assert "is not yours to look at" in capsys.readouterr().err
+
+
 def test_a_limit_of_pages_is_for_all_of_them(family):
     """--max-pages counts over all processes, in order."""
     machine, tasks = family

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import click
 import pytest
 
-from movepages.cli.parameters import Span, target_nodes
+from movepages.cli.parameters import SHARE, Span, target_nodes
 from movepages.errors import NodeSetError, OutsideCpusetError
 from movepages.nodeset import NodeSet
 from movepages.topology import Node, Topology
@@ -55,6 +56,23 @@ def test_target_outside_the_cpuset_with_the_right_to_leave_it():
     assert target_nodes("--to", "0-2", TOPOLOGY, TASK, lambda: True) == {0, 1, 2}
     with pytest.raises(NodeSetError, match="node 3 has no memory"):
         target_nodes("--to", "2-3", TOPOLOGY, TASK, lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("60%", 0.6), ("0.6", 0.6), ("1", 1.0), ("100%", 1.0), ("0.5%", 0.005)]
+)
+def test_a_share(text, share):
+    """In percent or as a part of one, up to all of it."""
+    assert SHARE.convert(text, None, None) == share
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0%", "1.0001", "100.1%", "60", "-1", "60 %", "%", "", "nan", "1e-1", "\u0661"]
+)
+def test_no_share(text):
+    """None at all, more than all, and what is no number is refused."""
+    with pytest.raises(click.BadParameter):
+        SHARE.convert(text, None, None)
 
 
 def test_missing_node_comes_before_the_cpuset():

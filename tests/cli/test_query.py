@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from movepages.cli import main
 from movepages.cli.parameters import Span
 from movepages.cli.query import BATCH_PAGES, query_batches
+from movepages.kernel import SimulatedMachine
+from movepages.values import NO_NODE
 
 PID = "1234"
 HEAP = 0x7F12A4000000
@@ -94,6 +97,24 @@ def test_runs_go_on_from_part_to_part(run):
     """A run that is longer than a part is still one line."""
     lines = run("query", PID, f"{HEAP + 8 * PAGE:x}+1G").out.splitlines()
     assert [line.split()[1:3] for line in lines[1:]] == [["262,144", "ENOENT"]]
+
+
+def test_asking_touches_nothing(capsys):
+    """Of half a mapping that was never used, the other half, and free memory, are as before."""
+    machine = SimulatedMachine("2 x 16M")
+    task = machine.spawn()
+    first = task.mmap(8)
+    task.write(first, 4)
+    free = machine.free_bytes()
+    for _ in range(2):
+        assert main(["query", str(task.pid), f"{first:x}+32K"], machine=machine) == 0
+        words = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        assert [(pages, status) for _, pages, status, *_ in words] == [
+            ("4", "node"),
+            ("4", "ENOENT"),
+        ]
+    assert machine.free_bytes() == free
+    assert task.nodes(first, 8).tolist() == [0] * 4 + [NO_NODE] * 4
 
 
 def test_refusal_comes_before_any_output(run, machine):

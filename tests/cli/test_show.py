@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from movepages.cli import main
+from movepages.kernel import SimulatedMachine
+from movepages.nodeset import NodeSet
 from movepages.values import Mapping
 
 PID = "1234"
@@ -61,6 +65,19 @@ def test_the_thirty_first_mapping_is_left_out_and_said_to_be(run, machine):
     assert lines[0] == "python3 (1234): 128K resident in 31 mappings"
     assert lines[6].startswith(f"{31 << 20:x} ")
     assert lines[-1] == "... 1 more, --all"
+
+
+@pytest.mark.parametrize("options", [[], ["--by", "thread"], ["--sort", "node5"], ["--pages"]])
+def test_a_node_that_was_not_online(run, machine, options):
+    """Pages on a node that came up after the nodes were read are shown as those of any other."""
+    machine.nodes = replace(machine.nodes, possible=NodeSet(range(6)))
+    machine.mapped = [Mapping(HEAP, HEAP + 32768, page_size_bytes=4096, pages_by_node={5: 6, 0: 2})]
+    machine.pages = {HEAP + page * 4096: 5 if page < 6 else 0 for page in range(8)}
+    answer = run("show", PID, *options)
+    assert answer.code == 0
+    (line,) = [line.split() for line in answer.out.splitlines() if line.startswith("  node 5")]
+    assert line[-2:] == ["24K", "75%"]
+    assert "is near its threads" in answer.out
 
 
 def test_process_without_pages(run, machine):
@@ -201,6 +218,17 @@ def test_no_process_of_that_name(run):
     answer = run("show", "name:nginx")
     assert (answer.code, answer.out) == (3, "")
     assert "there is no process name:nginx" in answer.err
+
+
+def test_several_that_may_not_be_looked_at(capsys):
+    """Where that goes for all, it is said and has its exit code: they have not ended."""
+    machine = SimulatedMachine("2 x 16M")
+    pids = ",".join(str(machine.spawn().pid) for _ in range(2))
+    user = machine.spawn(uid=1000)
+    assert main(["show", pids], machine=machine.as_task(user)) == 4
+    assert "is not yours to look at" in capsys.readouterr().err
+    assert main(["show", f"{pids},{user.pid}"], machine=machine.as_task(user)) == 0
+    assert f"not to be looked at: {pids.replace(',', ', ')}" in capsys.readouterr().out
 
 
 def test_json_of_threads_and_groups(run):

@@ -77,5 +77,5 @@ def test_a_call_that_is_too_long_for_the_kernel():
 
 @pytest.mark.parametrize(("rate", "pages"), [(200 << 20, 5120), (1 << 20, 256), (1 << 40, 65_536)])
 def test_under_a_limit_of_rate_calls_are_short(rate, pages):
-    """No call moves more than a tenth of a second's worth, so that the rate is held evenly."""
+    """A call moves a tenth of a second's worth, or 256 pages if that is less: the rate is even."""
     assert settled(1e-9, rate_bytes_per_s=float(rate)) == pages

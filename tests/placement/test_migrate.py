@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from movepages.abi import UNWRITTEN
+from movepages.abi import UNWRITTEN, MoveFlag
 from movepages.errors import ArgumentError, NoSuchProcessError
 from movepages.kernel import SimulatedMachine
 from movepages.kernel.inject import Pin
@@ -95,6 +95,43 @@ def test_a_pinned_page_is_told():
         ledger = migrated(machine, task, [0], [1])
     assert task.nodes(first, 3).tolist() == [1, 0, 1]
     assert ledger.failed() == {UNWRITTEN: 1}
+
+
+def test_nodes_beyond_any_word_of_a_mask():
+    """Of 80 nodes each with a page comes to node 5, by the mover and by the kernel's call alike.
+
+    A mask in one word ends at node 63; hwloc's leaves out nodes 4 to 7 of every eight.
+    """
+    nodes = [0, 3, 4, 7, 8, 12, 31, 32, 63, 64, 70, 79]
+    for call in (False, True):
+        machine = SimulatedMachine("80 x 1M")
+        task = machine.spawn()
+        first = task.mmap(len(nodes))
+        task.write(first, len(nodes))
+        addresses = task.addresses(first, len(nodes))
+        machine.move_pages(task.pid, addresses, np.array(nodes, np.int32), MoveFlag.MOVE)
+        assert task.nodes(first, len(nodes)).tolist() == nodes
+        if call:
+            assert machine.migrate_pages(task.pid, range(80), [5]) == 0
+        else:
+            assert migrated(machine, task, range(80), [5]).complete
+        assert set(task.nodes(first, len(nodes)).tolist()) == {5}
+
+
+def test_what_a_cpuset_left_behind_is_named():
+    """New mems bring pages along, and not a word of one that stays: a migration says which."""
+    machine = SimulatedMachine("5 x 16M")
+    cpuset = machine.new_cpuset([0])
+    task = machine.spawn(cpuset=cpuset)
+    first = task.mmap(3)
+    task.write(first, 3)
+    with machine.inject(Pin(task, first + PAGE)):
+        machine.set_cpuset_mems(cpuset, [2])
+        assert task.nodes(first, 3).tolist() == [2, 0, 2]
+        ledger = migrated(machine, task, [0], [2])
+        assert ledger.plan.page_runs().addresses().tolist() == [first + PAGE]
+        assert ledger.failed() == {UNWRITTEN: 1}
+    assert migrated(machine, task, [0], [2]).complete
 
 
 @pytest.mark.parametrize(("source", "to"), [([], [1]), ([0], [])])

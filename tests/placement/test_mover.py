@@ -15,7 +15,7 @@ from guestkit.memory import unmap
 from guestkit.pages import PAGE_BYTES
 from hypothesis import given, settings, strategies as st
 
-from movepages.abi import UNWRITTEN, Errno
+from movepages.abi import UNWRITTEN, Errno, Mode
 from movepages.errors import (
     NoSuchNodeError,
     NoSuchProcessError,
@@ -27,7 +27,7 @@ from movepages.kernel.inject import BeforeCall, Busy, LruBusy, NoMemory, Pin, pu
 from movepages.kernel.tasks import Cpuset
 from movepages.linux.machine import LinuxMachine
 from movepages.nodeset import NodeSet
-from movepages.placement import Options, execute, make_plan, select
+from movepages.placement import Options, execute, make_plan, plan as plan_for, select
 from movepages.values import NO_NODE, CallResult, Placement
 
 PAGE = 4096
@@ -308,6 +308,36 @@ def test_pages_of_every_kind():
     assert ledger.moved_pages == 10
     assert ledger.failed() == {-Errno.EFAULT: 15, -Errno.ENOENT: 10}
     assert set(ledger.tries.tolist()) == {1}
+
+
+def test_holes_are_not_asked_about():
+    """Of a gigabyte in which three pages were touched, three addresses are moved, and no other."""
+    machine = SimulatedMachine("2 x 64M")
+    task = machine.spawn()
+    first = task.mmap((1 << 30) // PAGE)
+    touched = [first, first + (1 << 29), first + (1 << 30) - PAGE]
+    for address in touched:
+        task.write(address)
+    asked = []
+    call = machine.move_pages
+
+    def noting(pid, addresses, nodes, flags):
+        asked.extend(addresses.tolist())
+        return call(pid, addresses, nodes, flags)
+
+    machine.move_pages = noting
+    made = plan_for(machine, machine.task(task.pid), select.anon(), {1})
+    assert execute(made, machine, QUICK, clock=Clock()).complete
+    assert asked == touched
+
+
+def test_memory_under_a_strict_policy_moves():
+    """The kernel keeps to the cpuset only: what was bound to node 0 goes to node 1, and stays."""
+    machine, task, pages = start(4)
+    assert task.mbind(int(pages[0]), 4, Mode.BIND, [0]) == 0
+    ledger = moved(machine, task, pages, 1, Options(backoff_s=0.0, verify=True))
+    assert ledger.complete
+    assert ledger.strayed() == {}
 
 
 def test_shared_pages_move_when_told_to():
@@ -624,6 +654,16 @@ def test_a_limit_of_rate():
     assert clock.time == pytest.approx(101.5)
 
 
+def test_a_rate_of_less_than_a_page():
+    """At half a page a second three pages take the four seconds before the last, and all move."""
+    machine, task, pages = start(3)
+    plan = plan_of(machine, task, pages, 1)
+    clock = Clock()
+    options = Options(least_batch_pages=1, rate_bytes_per_s=PAGE / 2)
+    assert execute(plan, machine, options, clock=clock).complete
+    assert clock.time == pytest.approx(104.0)
+
+
 def test_progress_is_told_after_each_call():
     """Pages and bytes tried, of all: they grow with each call and end at the total."""
     machine, task, pages = start(12)
@@ -633,6 +673,23 @@ def test_progress_is_told_after_each_call():
         moved(machine, task, pages, 1, options, progress=seen.append)
     assert [(p.pages, p.size_bytes) for p in seen] == [(n, n * PAGE) for n in (5, 10, 12)]
     assert {(p.total_pages, p.total_bytes) for p in seen} == {(12, 12 * PAGE)}
+
+
+def test_progress_tells_what_moved_from_what_was_tried():
+    """A shared page among twelve has been tried, and is no part of the bytes that moved."""
+    machine, task, pages = start(12)
+    task.fork()
+    own = np.delete(pages, 6)
+    for page in own.tolist():
+        task.write(page)
+    seen = []
+    options = Options(least_batch_pages=4, largest_batch_pages=4)
+    moved(machine, task, pages, 1, options, progress=seen.append)
+    assert [(p.size_bytes, p.moved_bytes) for p in seen] == [
+        (4 * PAGE, 4 * PAGE),
+        (8 * PAGE, 7 * PAGE),
+        (12 * PAGE, 11 * PAGE),
+    ]
 
 
 def test_verify_finds_what_moved_back():

@@ -151,3 +151,13 @@ def test_plan_asks_the_machine():
     assert made.task == machine.task(task.pid).id
     assert rows(made) == [(first // PAGE + 1, 1, 0, 2)]
     assert (made.there_pages, made.reasons) == (2, ("spread",))
+
+
+def test_pages_that_find_no_room_are_told_apart():
+    """Of what stays where it is, some should be elsewhere: those are neither in place nor moved."""
+    where = placed((0, 5, 0), (10, 3, 1), (20, 2, 1))
+    made = make_plan(TASK, where, [1, 1, 1], crowded=[True, True, False])
+    assert rows(made) == [(0, 5, 0, 1)]
+    assert (made.there_pages, made.there_bytes) == (2, 2 * PAGE)
+    assert (made.crowded_pages, made.crowded_bytes) == (3, 3 * PAGE)
+    assert made.present_bytes == 10 * PAGE

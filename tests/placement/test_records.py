@@ -40,6 +40,8 @@ def plan_of(shapes):
         reasons=("mostly used on node 1", 'ünïcode "quoted"\n'),
         there_pages=3,
         there_bytes=3 * PAGE,
+        crowded_pages=2,
+        crowded_bytes=2 * PAGE,
     )
 
 
@@ -49,12 +51,8 @@ def same_plans(one, other):
         ours, theirs = getattr(one, column), getattr(other, column)
         assert ours.dtype == theirs.dtype, column
         assert ours.tolist() == theirs.tolist(), column
-    return (one.task, one.reasons, one.there_pages, one.there_bytes) == (
-        other.task,
-        other.reasons,
-        other.there_pages,
-        other.there_bytes,
-    )
+    facts = ("task", "reasons", "there_pages", "there_bytes", "crowded_pages", "crowded_bytes")
+    return all(getattr(one, fact) == getattr(other, fact) for fact in facts)
 
 
 @given(runs)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from movepages.abi import Mode
-from movepages.errors import ArgumentError, MovePagesError
+from movepages.errors import ArgumentError, MovePagesError, NodeSetError
 from movepages.kernel import SimulatedMachine
 from movepages.kernel.address_space import Prot
 from movepages.kernel.mappings import Backing
@@ -266,6 +266,16 @@ def test_what_cannot_be_read_is_told(text, told):
     with pytest.raises(MovePagesError) as refused:
         select.parse(text)
     assert told in str(refused.value)
+
+
+def test_nodes_of_a_machine():
+    """Where the nodes are known, all and all but some can be said, and a stranger is refused."""
+    assert select.parse("on_node(!0)", existing={0, 2, 5}) == select.on_node(2, 5)
+    assert select.parse("~on_node(all)", existing={0, 2}) == ~select.on_node(0, 2)
+    with pytest.raises(NodeSetError, match="node 1 in '1' does not exist"):
+        select.parse("anon & on_node(1)", existing={0, 2})
+    with pytest.raises(NodeSetError, match="needs the machine's nodes"):
+        select.parse("on_node(all)")
 
 
 @given(st.text(alphabet="anohep_fil&|~()'\"\\, 0*\n", max_size=30))

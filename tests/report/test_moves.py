@@ -119,7 +119,7 @@ def test_each_failure_is_explained_once_for_all_processes():
     lines = written(*[ledger_of([1, -errno.EACCES])] * 2, missing=("name:gone\x1b",))
     assert len([line for line in lines if line == "EACCES"]) == 1
     assert len([line for line in lines if line.startswith("OUTCOME")]) == 2
-    assert "name:gone\\x1b: there is no such process, or it has ended" in lines
+    assert "name:gone\\x1b: it is not there, has ended, or is not yours to look at" in lines
 
 
 def test_a_process_that_was_not_reached_is_told():

@@ -14,10 +14,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def at(share, seconds=2.0):
-    """Return the progress of a move of 1 GiB after some seconds."""
+def at(share, seconds=2.0, *, moved=1.0):
+    """Return the progress of a move of 1 GiB after some seconds; of what was tried, some moved."""
     done = int(GIB * share)
-    return Progress(done >> 12, GIB >> 12, done, GIB, seconds)
+    return Progress(done >> 12, GIB >> 12, done, GIB, int(done * moved), seconds)
 
 
 def test_a_line_says_how_far_it_is_and_how_long_it_will_take():
@@ -27,10 +27,18 @@ def test_a_line_says_how_far_it_is_and_how_long_it_will_take():
     )
 
 
+def test_the_rate_is_of_what_moved():
+    """Pages that stay are done with as well, but no rate is made of them, as migspeed does."""
+    assert described(at(0.5, moved=0.25)).endswith(
+        " 50%  131,072 of 262,144 pages  64M/s  0:02 left"
+    )
+    assert described(at(0.5, moved=0)).endswith(" 50%  131,072 of 262,144 pages  0/s  0:02 left")
+
+
 def test_the_first_and_the_last_moment():
     """Nothing done has no rate, nothing to do is all done, and an hour is sixty minutes."""
     assert described(at(0.0, 0.0)).endswith("0/s  0:00 left")
-    assert described(Progress(0, 0, 0, 0, 1.0)).startswith("[####################] 100%")
+    assert described(Progress(0, 0, 0, 0, 0, 1.0)).startswith("[####################] 100%")
     assert described(at(0.001, 3.6)).endswith("59:56 left")
 
 

@@ -10,8 +10,9 @@ import click
 from movepages.abi import Errno
 from movepages.cli.carrying import Carrying, carrying
 from movepages.cli.command import json_option, subcommand
+from movepages.cli.logged import Logged
 from movepages.cli.operation import finish, plan_each
-from movepages.cli.parameters import SPAN, Span, target_nodes
+from movepages.cli.parameters import SHARE, SPAN, Span, target_nodes
 from movepages.cli.selecting import Selectors, selecting
 from movepages.errors import NoSuchProcessError
 from movepages.nodeset import NodeSet
@@ -33,11 +34,19 @@ if TYPE_CHECKING:
     "movepages move 1234 --to 0-3 --all-mappings\n"
     "movepages move name:postgres --to 1 --anon --on 0 --limit-rate 200M/s\n"
     "movepages move 1234 --to 1 --heap --ledger moved.json\n"
+    "movepages move --from-log accesses.csv --min-share 80%\n"
     "movepages move --undo moved.json",
 )
 @click.argument("target", required=False)
 @click.argument("spans", metavar="[ADDRESS|START-END]...", type=SPAN, nargs=-1)
 @click.option("--to", metavar="NODES", help="Where to: 1, 0-3, 0,2, all, '!1' or +0.")
+@click.option(
+    "--from-log", "log_file", metavar="FILE", help="Each page to the node that this log says."
+)
+@click.option("--min-share", type=SHARE, metavar="SHARE", help="Pages with so much off-node (60%).")
+@click.option(
+    "--min-samples", type=click.IntRange(1), metavar="N", help="Pages with so many accesses (8)."
+)
 @click.option("--undo", "undo_file", metavar="FILE", help="Put back what this ledger moved.")
 @selecting
 @carrying
@@ -50,6 +59,9 @@ def run(
     target: str | None,
     spans: tuple[Span, ...],
     to: str | None,
+    log_file: str | None,
+    min_share: float | None,
+    min_samples: int | None,
     undo_file: str | None,
     as_json: bool,
     **settings: Any,
@@ -63,17 +75,32 @@ def run(
     --all-mappings. What is present moves. Several nodes get the pages in turn. Pages that other
     processes map stay, unless --shared is given.
 
+    With --from-log a profiler's log says which pages move, and where to: those that are mostly
+    accessed from other nodes, each to the node that uses it most. It is CSV with the columns pid,
+    address, node or cpu, count, or JSON lines with these.
+
     `all`, `!` (all but) and `+` (relative) refer to the cpuset of the process, which no page can
     leave. It ends with the pages by outcome, and what to do about those that did not move. Ctrl-C
     ends it after the call in flight, with the same account.
     """
     selectors, how = Selectors.take(settings), Carrying.take(settings)
-    if undo_file is None:
-        snapshot, plans = _asked(session.machine, target, spans, to, selectors)
-    elif target or to or spans or selectors.given:
-        raise click.UsageError("--undo takes pages and nodes from its file; leave out the others")
-    else:
+    logged = log_file and Logged(log_file, min_share, min_samples)
+    if not logged and not (min_share is None and min_samples is None):
+        raise click.UsageError("--min-share and --min-samples are for --from-log")
+    if undo_file is not None:
+        if target or to or spans or logged or selectors.given:
+            raise click.UsageError(
+                "--undo takes pages and nodes from its file; leave out the others"
+            )
         snapshot, plans = _undone(session.machine, undo_file)
+    elif logged:
+        if to or spans:
+            raise click.UsageError(
+                "--from-log takes pages and nodes from its file; leave out --to and addresses"
+            )
+        snapshot, plans = logged.plans(session.machine, target, selectors)
+    else:
+        snapshot, plans = _asked(session.machine, target, spans, to, selectors)
     return finish(session, snapshot, plans, how, as_json=as_json)
 
 
@@ -130,7 +157,7 @@ def _undone(machine: Machine, file: str) -> tuple[MoveSnapshot, list[Plan]]:
         text = Path(file).read_bytes()
     except OSError as error:
         raise click.UsageError(f"--undo: {file} cannot be read: {error.strerror}") from None
-    plans = [undo(ledger) for ledger in read_ledgers(text, file)]
+    plans = [undo(ledger) for ledger in reversed(read_ledgers(text, file))]  # the last move first
     tasks = [_same(machine, plan, file) for plan in plans]
     return MoveSnapshot(
         commands=tuple(task.command for task in tasks),

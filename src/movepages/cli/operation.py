@@ -10,7 +10,7 @@ from movepages.abi import Errno
 from movepages.cli.carrying import carry_out, warn
 from movepages.cli.exit_codes import ExitCode
 from movepages.cli.session import with_memory
-from movepages.errors import NoSuchProcessError
+from movepages.errors import NoSuchProcessError, NotPermittedError
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def plan_each(
 ) -> tuple[MoveSnapshot, list[Plan]]:
     """Plan for each process that a target means, with what makes a plan and the nodes it is for.
 
-    One of several that has ended is among the missing. Raises UsageError for addresses of several
-    processes, NoSuchProcessError where none is left, InvalidCallError for a kernel thread.
+    One of several that has ended, or that the caller may not look at, is among the missing. Raises
+    UsageError for addresses of several processes, NoSuchProcessError or NotPermittedError where
+    none is left, InvalidCallError for a kernel thread.
     """
     from movepages.placement.target import find, parse_targets
     from movepages.report.moves import MoveSnapshot
@@ -59,19 +60,21 @@ def plan_each(
     plans: list[Plan] = []
     missing = [str(each) for each in found.missing]
     nodes = NodeSet()
+    refusal: NotPermittedError | None = None
     for task in found.tasks:
         try:
             plan, there = plan_one(with_memory(task))
-        except NoSuchProcessError:
+        except (NoSuchProcessError, NotPermittedError) as error:
             if len(found.tasks) == 1:
                 raise
             missing.append(str(task.pid))
+            refusal = error if isinstance(error, NotPermittedError) else refusal
             continue
         plans.append(plan)
         tasks.append(task)
         nodes = NodeSet(nodes | there)
     if not tasks:
-        raise none_left(missing)
+        raise refusal or none_left(missing)
     bounds = [span.pages(machine.page_size_bytes) for span in spans]
     return MoveSnapshot(
         commands=tuple(task.command for task in tasks),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _HIGHEST_PID = (1 << 31) - 1
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?", re.ASCII)
+_SHARE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(%)?", re.ASCII)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -93,11 +94,21 @@ def _seconds(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
+def _share(text: str) -> float:
+    """Read a share: `60%`, `0.6`. Raises SizeError."""
+    match = _SHARE.fullmatch(text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else 2.0
+    if share > 1:
+        raise SizeError(f"{text!r} is not a share; write it like 60% or 0.6", text=text)
+    return share
+
+
 PID = _Pid()
 SPAN = _Span()
 SIZE = _Measure("size", parse_size)
 RATE = _Measure("rate", parse_rate)
 DURATION = _Measure("duration", _seconds)
+SHARE = _Measure("share", _share)
 
 
 def source_nodes(option: str, text: str, topology: Topology) -> NodeSet:

@@ -99,7 +99,7 @@ class Selectors:
         if self.larger_than is not None:
             parts.append(select.larger_than(self.larger_than))
         if self.text is not None:
-            parts.append(select.parse(self.text))
+            parts.append(select.parse(self.text, existing=topology.online))
         return reduce(_both, parts) if parts else select.everything()
 
     @property

@@ -181,7 +181,7 @@ def _collect(
 ) -> tuple[list[ProcessSnapshot], list[str]]:
     """Read all processes that a target names, and tell which could not be read.
 
-    Raises NoSuchProcessError, NotPermittedError where that goes for the only one, InvalidCallError
+    Raises NoSuchProcessError, NotPermittedError where that goes for all of them, InvalidCallError
     for a kernel thread.
     """
     from movepages.placement.target import find, parse_targets
@@ -190,15 +190,17 @@ def _collect(
     topology = _topology(machine)
     missing = [str(each) for each in found.missing]
     processes: list[ProcessSnapshot] = []
+    refusal: NotPermittedError | None = None
     for task in found.tasks:
         try:
             processes.append(_process(machine, with_memory(task), topology, pages=pages))
-        except (NoSuchProcessError, NotPermittedError):
+        except (NoSuchProcessError, NotPermittedError) as error:
             if len(found.tasks) == 1:
                 raise
             missing.append(str(task.pid))
+            refusal = error if isinstance(error, NotPermittedError) else refusal
     if not processes:
-        raise none_left(missing)
+        raise refusal or none_left(missing)
     return processes, missing
 
 

@@ -16,7 +16,7 @@ _TICK_S = 1e-9
 _STEP = 4
 """A batch is at most so many times larger or smaller than the one before."""
 _RATE_WINDOW_S = 0.1
-"""Under a limit of rate, a call moves no more than may be moved in this time."""
+"""Under a limit of rate, a call moves no more than may be moved in this time, or the least."""
 
 
 class BatchSizer:

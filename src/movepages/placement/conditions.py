@@ -14,7 +14,7 @@ from movepages.nodeset import NodeSet
 from movepages.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping as MappingOf, Sequence, Set
 
     from movepages.machine import Machine
     from movepages.placement.options import Options
@@ -42,11 +42,21 @@ def concerns(machine: Machine, plans: Sequence[Plan], options: Options) -> list[
 
     Of a process that has ended nothing is said. Raises CallError where one may not be looked at.
     """
-    found = [*_of_machine(machine, plans), *_room(machine, plans, options)]
+    wanted: Counter[int] = Counter()
+    for plan in plans:
+        wanted.update(plan.bytes_by_target)
+    found = machine_concerns(machine, wanted, options)
     for plan in plans:
         with suppress(NoSuchProcessError):
             found += _of_process(machine, plan, options) if len(plan) else []
     return found
+
+
+def machine_concerns(
+    machine: Machine, wanted: MappingOf[int, int], options: Options
+) -> list[Concern]:
+    """Return what of the machine will fight so many bytes coming to each of some nodes."""
+    return [*_of_machine(machine, wanted.keys()), *_room(machine, wanted, options)]
 
 
 def _of_process(machine: Machine, plan: Plan, options: Options) -> list[Concern]:
@@ -58,7 +68,7 @@ def _of_process(machine: Machine, plan: Plan, options: Options) -> list[Concern]
     ]
 
 
-def _of_machine(machine: Machine, plans: Sequence[Plan]) -> Iterator[Concern]:
+def _of_machine(machine: Machine, targets: Set[int]) -> Iterator[Concern]:
     conditions = machine.conditions()
     if conditions.numa_balancing:
         yield Concern(
@@ -66,7 +76,7 @@ def _of_machine(machine: Machine, plans: Sequence[Plan]) -> Iterator[Concern]:
             "NUMA balancing is on and may move pages back to the threads that use them",
             "switch it off (sysctl kernel.numa_balancing=0), or check with --verify",
         )
-    if conditions.demotion and _slower_than_some(machine, plans):
+    if conditions.demotion and _slower_than_some(machine, targets):
         yield Concern(
             "demotion",
             "demotion is on: reclaim may move pages on to a slower tier of memory",
@@ -74,17 +84,13 @@ def _of_machine(machine: Machine, plans: Sequence[Plan]) -> Iterator[Concern]:
         )
 
 
-def _slower_than_some(machine: Machine, plans: Sequence[Plan]) -> bool:
-    """Tell whether a plan brings pages to a node from which the kernel can demote them."""
+def _slower_than_some(machine: Machine, targets: Set[int]) -> bool:
+    """Tell whether the kernel can demote pages from one of some nodes."""
     tiers = machine.topology().tiers
-    targets = {node for plan in plans for node in plan.bytes_by_target}
     return any(not targets.isdisjoint(tier.nodes) for tier in tiers[:-1])
 
 
-def _room(machine: Machine, plans: Sequence[Plan], options: Options) -> Iterator[Concern]:
-    wanted: Counter[int] = Counter()
-    for plan in plans:
-        wanted.update(plan.bytes_by_target)
+def _room(machine: Machine, wanted: MappingOf[int, int], options: Options) -> Iterator[Concern]:
     free = machine.free_bytes() if wanted else {}
     for node, size_bytes in sorted(wanted.items()):
         if size_bytes > (there := free.get(node, 0)):

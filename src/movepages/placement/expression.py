@@ -20,7 +20,7 @@ from movepages.placement import predicates
 from movepages.units import parse_address, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Set
 
     from movepages.placement.selection import Selection
 
@@ -36,38 +36,45 @@ _DEEPEST = 50
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 _NAMED = {"n": "\n", "r": "\r", "t": "\t"}
 
-_MAKERS: dict[str, tuple[int, Callable[..., Selection]]] = {
-    "everything": (0, predicates.Everything),
-    "heap": (0, lambda: predicates.Kind("heap")),
-    "stack": (0, lambda: predicates.Kind("stack")),
-    "anon": (0, lambda: predicates.Kind("anon")),
-    "shm": (0, lambda: predicates.Kind("shm")),
-    "hugetlb": (0, predicates.Huge),
-    "thp": (0, predicates.Thp),
-    "writable": (0, predicates.Writable),
-    "file": (1, predicates.File),
-    "policy": (1, predicates.PolicyWord),
-    "larger_than": (1, lambda size: predicates.LargerThan(parse_size(size))),
-    "on_node": (1, lambda nodes: predicates.OnNode(NodeSet.parse(nodes))),
-    "within": (2, lambda *ends: predicates.Within(*map(parse_address, ends))),
-}
-"""What each word takes, and what it makes of that."""
 
+def parse(text: str, *, existing: Set[int] | None = None) -> Selection:
+    """Read a selection. Raises ArgumentError, SizeError, NodeSetError.
 
-def parse(text: str) -> Selection:
-    """Read a selection. Raises ArgumentError, SizeError, NodeSetError."""
-    reader = _Reader(text)
+    `existing` are the nodes of a machine: then `all` and `!` may be said of nodes, and a node that
+    is not among them is refused.
+    """
+    reader = _Reader(text, existing)
     selection = reader.either(0)
     if reader.ahead:
         raise reader.error(f"{reader.ahead!r} is not expected there")
     return selection
 
 
+def _makers(existing: Set[int] | None) -> dict[str, tuple[int, Callable[..., Selection]]]:
+    """Return what each word takes, and what it makes of that."""
+    return {
+        "everything": (0, predicates.Everything),
+        "heap": (0, lambda: predicates.Kind("heap")),
+        "stack": (0, lambda: predicates.Kind("stack")),
+        "anon": (0, lambda: predicates.Kind("anon")),
+        "shm": (0, lambda: predicates.Kind("shm")),
+        "hugetlb": (0, predicates.Huge),
+        "thp": (0, predicates.Thp),
+        "writable": (0, predicates.Writable),
+        "file": (1, predicates.File),
+        "policy": (1, predicates.PolicyWord),
+        "larger_than": (1, lambda size: predicates.LargerThan(parse_size(size))),
+        "on_node": (1, lambda nodes: predicates.OnNode(NodeSet.parse(nodes, existing=existing))),
+        "within": (2, lambda *ends: predicates.Within(*map(parse_address, ends))),
+    }
+
+
 class _Reader:
     """Goes through the tokens of a text; `ahead` is the next one, empty at the end."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, existing: Set[int] | None) -> None:
         self._text = text
+        self._makers = _makers(existing)
         self._at = 0
         self.ahead = ""
         self._quoted = False
@@ -84,7 +91,7 @@ class _Reader:
         """Make the error for what stands ahead."""
         return ArgumentError(
             f"selection {self._text!r}: {what}; write it like anon & on_node(0) & ~file('*.so*'), "
-            f"with {', '.join(_MAKERS)}"
+            f"with {', '.join(self._makers)}"
         )
 
     def _both(self, depth: int) -> Selection:
@@ -105,11 +112,11 @@ class _Reader:
         return self._named()
 
     def _named(self) -> Selection:
-        name, known = self.ahead, self.ahead in _MAKERS and not self._quoted
+        name, known = self.ahead, self.ahead in self._makers and not self._quoted
         if not known:
             raise self.error(f"{name!r} selects nothing" if name else "it ends too early")
         self._next()
-        takes, make = _MAKERS[name]
+        takes, make = self._makers[name]
         arguments = self._arguments() if self._take("(") else []
         if len(arguments) != takes:
             raise self.error(f"{name} takes {takes or 'no'} argument{'s' * (takes != 1)}")

@@ -43,12 +43,16 @@ _VERIFY_PAGES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the work has come, after a call: pages and bytes tried, of all; seconds so far."""
+    """How far the work has come, after a call: pages and bytes tried, of all; seconds so far.
+
+    `moved_bytes` are those that came to their node: what stays is no part of a rate.
+    """
 
     pages: int
     total_pages: int
     size_bytes: int
     total_bytes: int
+    moved_bytes: int
     seconds: float
 
 
@@ -112,7 +116,7 @@ class _Work:
         """For each node that is full, the smallest page that found no room there, in bytes."""
         self.error: CallError | None = None
         self.in_flight: Rows | None = None
-        self.tried_pages = self.tried_bytes = 0
+        self.tried_pages = self.tried_bytes = self.moved_bytes = 0
         self.total_bytes = plan.total_bytes
 
     def run(self) -> Ledger:
@@ -190,6 +194,10 @@ class _Work:
         self.account.record(batch, made)
         self.in_flight = None
         size_bytes = self.index.total_bytes(batch)
+        arrived = made.answer == node
+        self.moved_bytes += (
+            size_bytes if arrived.all() else self.index.total_bytes(chosen(batch, arrived))
+        )
         self.throttle.moved(size_bytes, before)
         if made.error is None and made.reached == count(batch):
             self.sizer.took(size_bytes // self.page_size_bytes, after - before)
@@ -274,6 +282,7 @@ class _Work:
                 len(self.account.to),
                 self.tried_bytes,
                 self.total_bytes,
+                self.moved_bytes,
                 seconds,
             )
         )

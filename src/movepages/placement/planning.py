@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,14 +46,16 @@ def make_plan(
     *,
     reason: ArrayLike = 0,
     reasons: Sequence[str] = ("",),
+    crowded: ArrayLike = False,
     keep_there: bool = False,
 ) -> Plan:
     """Make a plan from runs and the node that each is to go to.
 
     `to` and `reason` are one value for each run of the placement, or one for all; a reason is an
     index into `reasons`. A run whose node is not known has NO_NODE (or a status) for it. What is
-    there already is left out, and only counted. Raises ArgumentError for runs that overlap, or that
-    do not fit together.
+    there already is left out, and only counted; of that, `crowded` says for each run, or for all,
+    whether it should be elsewhere, but finds no room there. Raises ArgumentError for runs that
+    overlap, or that do not fit together.
     """
     count = len(placement)
     targets = np.broadcast_to(np.asarray(to, dtype=np.int32), count)
@@ -61,7 +64,9 @@ def make_plan(
         raise ArgumentError(f"a reason is an index into the {len(reasons)} reasons given")
     _refuse_overlap(placement)
     there = (placement.node == targets) & (not keep_there)
+    without_room = there & np.asarray(crowded, dtype=np.bool_)
     wanted = np.flatnonzero(~there & (placement.pages > 0))
+    there &= ~without_room
     order = wanted[np.lexsort((placement.start[wanted], targets[wanted]))]
     sizes = placement.pages * placement.page_size_bytes
     return _joined(
@@ -76,6 +81,8 @@ def make_plan(
             reasons=tuple(reasons),
             there_pages=int(placement.pages[there].sum()),
             there_bytes=int(sizes[there].sum()),
+            crowded_pages=int(placement.pages[without_room].sum()),
+            crowded_bytes=int(sizes[without_room].sum()),
         )
     )
 
@@ -158,15 +165,12 @@ def _joined(made: Plan) -> Plan:
     for facts in (made.page_size_bytes, made.from_node, made.to_node, made.reason):
         new |= facts[1:] != facts[:-1]
     first = np.flatnonzero(np.append(True, new))
-    return Plan(
-        task=made.task,
+    return replace(
+        made,
         start=made.start[first],
         pages=np.add.reduceat(made.pages, first),
         page_size_bytes=made.page_size_bytes[first],
         from_node=made.from_node[first],
         to_node=made.to_node[first],
         reason=made.reason[first],
-        reasons=made.reasons,
-        there_pages=made.there_pages,
-        there_bytes=made.there_bytes,
     )

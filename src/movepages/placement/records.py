@@ -44,11 +44,13 @@ class _Run(msgspec.Struct, forbid_unknown_fields=True):
     tries: int = 0
 
 
-class _Plan(msgspec.Struct, forbid_unknown_fields=True):
+class _Plan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     task: _Task
     reasons: list[str]
     there_pages: int
     there_bytes: int
+    crowded_pages: int = 0
+    crowded_bytes: int = 0
     runs: list[_Run]
 
 
@@ -59,7 +61,7 @@ class _Error(msgspec.Struct, forbid_unknown_fields=True):
     node: int | None = None
 
 
-class _Ledger(_Plan, forbid_unknown_fields=True):
+class _Ledger(_Plan, forbid_unknown_fields=True, kw_only=True):
     calls: int
     seconds: float
     ended: str
@@ -111,6 +113,8 @@ def _plan_fields(plan: Plan) -> dict[str, Any]:
         "reasons": list(plan.reasons),
         "there_pages": plan.there_pages,
         "there_bytes": plan.there_bytes,
+        "crowded_pages": plan.crowded_pages,
+        "crowded_bytes": plan.crowded_bytes,
     }
 
 
@@ -213,6 +217,8 @@ def _plan_of(record: _Plan, runs: Sequence[_Run], name: str) -> Plan:
         reasons=tuple(record.reasons),
         there_pages=record.there_pages,
         there_bytes=record.there_bytes,
+        crowded_pages=record.crowded_pages,
+        crowded_bytes=record.crowded_bytes,
     )
     _refuse_nonsense(plan, name)
     return plan

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from movepages.placement.conditions import Concern
+    from movepages.placement.objects import Sums
     from movepages.report.output import Output
     from movepages.values import Ledger, Plan
 
@@ -30,7 +31,9 @@ class MoveSnapshot:
     """What was asked of `move`, and what became of it, process by process.
 
     `span_bytes` is the length of the addresses and ranges given, 0 without any. `missing` are
-    targets that name no process, or none any more. `ledgers` are those of the plans begun.
+    targets that name no process, none any more, or one that may not be looked at. `remarks` say a
+    sentence about each process, if there is something to say. `ledgers` are those of the plans
+    begun.
     """
 
     commands: tuple[str, ...]
@@ -38,6 +41,7 @@ class MoveSnapshot:
     selection: str
     span_bytes: int = 0
     missing: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     plans: tuple[Plan, ...] = ()
     ledgers: tuple[Ledger, ...] = ()
     concerns: tuple[Concern, ...] = ()
@@ -106,8 +110,10 @@ def write_move_text(snapshot: MoveSnapshot, output: Output) -> None:
         if number:
             output.line()
         target = snapshot.target if len(snapshot.commands) == 1 else NodeSet(plan.bytes_by_target)
-        heading = f": to {_nodes(target)}" if target else ": nothing is to be moved"
+        heading = f": to {node_names(target)}" if target else ": nothing is to be moved"
         output.styled((title(command, plan.task.pid), "bold"), (heading, ""))
+        for remark in snapshot.remarks[number : number + 1]:
+            output.paragraph(remark)
         if snapshot.span_bytes:
             present = plan.present_bytes
             output.line(
@@ -118,13 +124,14 @@ def write_move_text(snapshot: MoveSnapshot, output: Output) -> None:
         if snapshot.dry_run:
             _write_plan(plan, output)
         elif number < len(snapshot.ledgers):
-            output.table(OUTCOME, _outcomes(snapshot.ledgers[number]))
+            ledger = snapshot.ledgers[number]
+            output.table(OUTCOME, [*outcome_rows(ledger), *_without_room(plan)])
         else:
             output.line("Nothing was tried: the work was interrupted before.")
     for missing in snapshot.missing:
         output.line()
-        output.line(f"{printable(missing)}: there is no such process, or it has ended")
-    _explain(snapshot.ledgers, output)
+        output.line(f"{printable(missing)}: it is not there, has ended, or is not yours to look at")
+    explain_failures(snapshot.ledgers, output)
 
 
 def _write_plan(plan: Plan, output: Output) -> None:
@@ -138,9 +145,12 @@ def _write_plan(plan: Plan, output: Output) -> None:
         f"would be moved, {counted(plan.there_pages, 'page')} ({format_size(plan.there_bytes)}) "
         f"{'is' if plan.there_pages == 1 else 'are'} already there"
     )
+    if plan.crowded_pages:
+        size = format_size(plan.crowded_bytes)
+        output.line(f"For {counted(plan.crowded_pages, 'page')} ({size}) no nearer node has room")
 
 
-def _explain(ledgers: Iterable[Ledger], output: Output) -> None:
+def explain_failures(ledgers: Iterable[Ledger | Sums], output: Output) -> None:
     """Write cause and remedy of each failing status, once."""
     failed: Counter[int] = Counter()
     for ledger in ledgers:
@@ -159,14 +169,23 @@ def move_json(snapshot: MoveSnapshot) -> dict[str, Any]:
 
     left = snapshot.plans[len(snapshot.ledgers) :]
     ledgers = [*snapshot.ledgers, *(untouched(plan, "not begun") for plan in left)]
+    remarks = snapshot.remarks or ("",) * len(snapshot.commands)
     processes = [
-        _process_json(command, ledger)
-        for command, ledger in zip(snapshot.commands, ledgers, strict=True)
+        _process_json(command, remark, ledger)
+        for command, remark, ledger in zip(snapshot.commands, remarks, ledgers, strict=True)
     ]
     failed: Counter[str] = Counter()
     for process in processes:
         failed.update(process["failed"])
-    sums = ("present_bytes", "asked", "moved", "already_there", "not_tried", "bytes_moved")
+    sums = (
+        "present_bytes",
+        "asked",
+        "moved",
+        "already_there",
+        "no_room",
+        "not_tried",
+        "bytes_moved",
+    )
     errors = [process["error"] for process in processes if process["error"]]
     return {
         "to": list(snapshot.target),
@@ -189,14 +208,16 @@ def move_json(snapshot: MoveSnapshot) -> dict[str, Any]:
     }
 
 
-def _process_json(command: str, ledger: Ledger) -> dict[str, Any]:
+def _process_json(command: str, remark: str, ledger: Ledger) -> dict[str, Any]:
     return {
         "pid": ledger.plan.task.pid,
         "command": command,
+        "remark": remark,
         "present_bytes": ledger.plan.present_bytes,
         "asked": ledger.asked,
         "moved": ledger.moved_pages,
         "already_there": ledger.already_there,
+        "no_room": ledger.plan.crowded_pages,
         "not_tried": ledger.untried_pages,
         "failed": {status_name(code): pages for code, pages in _most_first(ledger.failed())},
         "bytes_moved": ledger.moved_bytes,
@@ -214,7 +235,7 @@ def write_migrate_text(snapshot: MigrateSnapshot, output: Output) -> None:
     """Write resident memory by node before and after, and what stayed."""
     output.styled(
         (title(snapshot.command, snapshot.pid), "bold"),
-        (f": from {_nodes(snapshot.source)} to {_nodes(snapshot.target)}", ""),
+        (f": from {node_names(snapshot.source)} to {node_names(snapshot.target)}", ""),
     )
     output.line()
     nodes = sorted(snapshot.before.keys() | snapshot.after.keys())
@@ -248,7 +269,8 @@ def migrate_json(snapshot: MigrateSnapshot) -> dict[str, Any]:
     }
 
 
-def _outcomes(ledger: Ledger) -> list[_Outcome]:
+def outcome_rows(ledger: Ledger | Sums) -> list[_Outcome]:
+    """Return the counts by outcome, for a table."""
     moved = ledger.moved_pages
     rows = [
         _Outcome("asked", ledger.asked, ""),
@@ -273,6 +295,14 @@ def _outcomes(ledger: Ledger) -> list[_Outcome]:
         for where, pages in _most_first(strayed)
     ]
     return rows
+
+
+def _without_room(plan: Plan) -> list[_Outcome]:
+    """Say how many pages no better node has room for, if there are any."""
+    if not plan.crowded_pages:
+        return []
+    size = format_size(plan.crowded_bytes)
+    return [_Outcome("no room", plan.crowded_pages, f"{size}: no nearer node has room for them")]
 
 
 def _planned(plan: Plan) -> list[_PlannedMove]:
@@ -304,5 +334,6 @@ def _most_first(counts: Mapping[int, int]) -> list[tuple[int, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], -item[0]))
 
 
-def _nodes(nodes: NodeSet) -> str:
+def node_names(nodes: NodeSet) -> str:
+    """Write nodes in a sentence: `node 1`, `nodes 0-1`."""
     return f"node {nodes}" if len(nodes) == 1 else f"nodes {nodes}"

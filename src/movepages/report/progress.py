@@ -56,11 +56,11 @@ class ProgressBar:
 
 
 def described(progress: Progress) -> str:
-    """Describe progress: a bar, pages, rate, and how long the rest will take at that rate."""
+    """Describe progress: a bar, pages, the rate of what moved, and how long the rest will take."""
     share = progress.size_bytes / progress.total_bytes if progress.total_bytes else 1.0
     filled = int(share * _BAR_WIDTH)
-    rate = progress.size_bytes / progress.seconds if progress.seconds > 0 else 0.0
-    left = (progress.total_bytes - progress.size_bytes) / rate if rate else 0.0
+    rate = progress.moved_bytes / progress.seconds if progress.seconds > 0 else 0.0
+    left = progress.seconds * (1 - share) / share if share else 0.0
     return (
         f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {int(share * 100)}%  "
         f"{count(progress.pages)} of {count(progress.total_pages)} pages  "
