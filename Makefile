@@ -35,7 +35,7 @@ test: $(VENV)/test.stamp ## run all tests: unit, on this machine's kernel, emula
 lab: $(VENV)/test.stamp ## run the tests that need a machine with several nodes, in the lab
 	@MOVEPAGES_REQUIRE=lab $(BIN)/python tools/tiers.py lab
 
-soak: $(VENV)/test.stamp ## run what takes too long for every test run; ARGS=oracle|programs|emulator
+soak: $(VENV)/test.stamp ## run what takes too long for every test run; ARGS=PART
 	@$(BIN)/python tools/soak.py $(ARGS)
 
 bench: $(VENV)/core.stamp ## measure against C doing the same; ARGS=--json for machines

@@ -1,10 +1,12 @@
 """Run what takes too long for every test run; say what each part found.
 
-    tools/soak.py [oracle] [programs] [emulator]
+    tools/soak.py [oracle] [programs] [emulator] [placement] [database]
 
     oracle     20,000 and more random calls: the model against the page-at-a-time oracle
     programs   20,000 random programs: the model against Linux 6.12, live in the lab
     emulator   30,000 calls of 8 processes with 4 threads each, with forks, execs and signals
+    placement  64 MiB that 4 threads check are moved, spread, packed and followed, in the lab
+    database   PostgreSQL under pgbench is moved around the nodes of the lab
 
 All by default. Exit code: 0, 1 if anything differed or failed, 2 usage.
 """
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 
 PYTEST = (sys.executable, "-m", "pytest", "-q")
 GUEST_FILE = "/tmp/programs.json"  # noqa: S108 - the guest's own, of this boot alone
-PROGRAMS = 20_000
+RANDOM_PROGRAMS = 20_000
+PROGRAMS = ROOT / "tests" / "programs"
+TRANSACTIONS = 300
 LAB_SECONDS = 3600
 USAGE = 2
 
@@ -46,7 +50,14 @@ def soak_programs() -> bool:
     """Run programs in the lab, then on the model, and compare their answers."""
     with tempfile.TemporaryDirectory() as directory:
         answers = Path(directory) / "programs.json"
-        record = ("python", CONFORMANCE / "record.py", "programs", GUEST_FILE, "0", str(PROGRAMS))
+        record = (
+            "python",
+            CONFORMANCE / "record.py",
+            "programs",
+            GUEST_FILE,
+            "0",
+            str(RANDOM_PROGRAMS),
+        )
         command = (
             *(ROOT / "lab" / "run", "--topology", "4node", "--timeout", str(LAB_SECONDS)),
             *("--fetch", f"{GUEST_FILE}={answers}", "--", *record),
@@ -55,6 +66,24 @@ def soak_programs() -> bool:
             return False
         replay = (sys.executable, CONFORMANCE / "replay.py", answers)
         return not subprocess.run(replay, cwd=ROOT, check=False).returncode
+
+
+def soak_placement() -> bool:
+    """Move memory that threads check around the four nodes of the lab, 100 times."""
+    return _in_lab("python", PROGRAMS / "rounds.py", "64", "100", "1")
+
+
+def soak_database() -> bool:
+    """Move a database around the four nodes of the lab while it works."""
+    made = "mkdir -m 777 /tmp/database"
+    run = f"python {PROGRAMS / 'database.py'} /tmp/database {TRANSACTIONS}"
+    return _in_lab("sh", "-c", f"{made} && {run}")
+
+
+def _in_lab(*command: object) -> bool:
+    """Run a command on four real nodes; tell whether it ended well."""
+    lab = (ROOT / "lab" / "run", "--topology", "4node", "--timeout", str(LAB_SECONDS), "--")
+    return not subprocess.run([*map(str, (*lab, *command))], cwd=ROOT, check=False).returncode
 
 
 def _pytest(path: str, *, timeout_seconds: int) -> bool:
@@ -67,6 +96,8 @@ PARTS: dict[str, Callable[[], bool]] = {
     "oracle": soak_oracle,
     "programs": soak_programs,
     "emulator": soak_emulator,
+    "placement": soak_placement,
+    "database": soak_database,
 }
 
 

@@ -6,59 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import objects_said
 import pytest
 
 pytestmark = pytest.mark.emulator
 
 PROGRAM = Path(__file__).with_name("objects.py")
-PAGES = 32
-KIB = 1024
-ALL, HALF = PAGES * 4 * KIB, PAGES * 2 * KIB
 
 
 def test_files_and_segments_move(emulate, tmp_path):
     """A file that is only cached, one that is mapped, and segments in use, before and after."""
     done = emulate(sys.executable, PROGRAM, tmp_path)
     assert done.returncode == 0, done.stderr
-    steps = json.loads(done.stdout)
-
-    # A file that nobody has mapped: first seen under the interleaving policy of the program.
-    (file,) = steps["file before"]["said"]["files"]
-    assert file["bytes_by_node"] == {"0": HALF, "2": HALF}
-    planned = steps["dry run"]["said"]["plan"]
-    assert [(row["from_node"], row["to_node"], row["pages"]) for row in planned] == [
-        (0, 1, PAGES // 2),
-        (2, 1, PAGES // 2),
-    ]
-    file, sparse = steps["file"]["said"]["files"]
-    assert (file["moved"], file["failed"], file["verified"]) == (PAGES, {}, True)
-    assert file["bytes_by_node"] == {"0": HALF, "2": HALF}
-    assert file["bytes_by_node_after"] == {"1": ALL}
-    assert (sparse["resident_bytes"], sparse["asked"], steps["holes"]) == (0, 0, 0)
-    (file,) = steps["file by turns"]["said"]["files"]
-    assert (file["already_there"], file["moved"]) == (PAGES // 2, PAGES // 2)
-    assert file["bytes_by_node_after"] == {"1": HALF, "3": HALF}
-    assert steps["file same"]
-    assert [steps[name]["code"] for name in ("file", "file by turns", "dry run")] == [0, 0, 0]
-
-    # Mapped by the program: only with --shared, and it finds its pages on their new node.
-    assert steps["mapped"]["code"] == 1
-    assert steps["mapped"]["said"]["failed"] == {"EACCES": PAGES}
-    assert steps["mapped, shared"]["said"]["moved"] == PAGES
-    assert steps["mapped, now"] == {"0": PAGES}
-    assert steps["mapped, same"]
-
-    # Segments that the program has attached and mapped; half of the second was never touched.
-    before = steps["shm before"]["said"]["segments"]
-    assert [segment["bytes_by_node"] for segment in before] == [{"0": HALF, "2": HALF}, {"2": ALL}]
-    assert [segment["policy"] for segment in before] == ["default", "bind:2"]
-    assert [segment["attached"] for segment in before] == [1, None]
-    assert [segment["size_bytes"] for segment in before] == [ALL, 2 * ALL]
-    moved = steps["shm"]["said"]["segments"]
-    assert [segment["moved"] for segment in moved] == [PAGES, PAGES]
-    assert [segment["bytes_by_node_after"] for segment in moved] == [{"3": ALL}, {"3": ALL}]
-    assert steps["shm now"] == [{"3": PAGES}, {"3": PAGES}]
-    assert steps["shm same"]
-    assert {step["err"] for step in steps.values() if isinstance(step, dict) and "err" in step} == {
-        ""
-    }
+    objects_said.check(json.loads(done.stdout))
