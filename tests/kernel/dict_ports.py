@@ -146,9 +146,13 @@ class DictFrames:
         for page in pages.tolist():
             self.free[self.pages.pop(page).node] += 1
 
-    def split_isolated(self, _):
+    def partially_mapped(self, pages):
         """There are no THPs here."""
-        return np.empty(0, dtype=np.int64)
+        return np.zeros(len(pages), dtype=np.bool_)
+
+    def split_isolated(self, _, *, force):
+        """There are no THPs here."""
+        del force
 
     def begin_pass(self, number):
         self.passes.append(number)

@@ -12,7 +12,7 @@ from oracle import Area, Node, Page, Process, World, zonelists
 
 from movepages.abi import Capability
 from movepages.kernel.address_space import Prot, VmFlag
-from movepages.kernel.frames import PageFlag
+from movepages.kernel.frames import ZERO_PFN, PageFlag
 from movepages.kernel.mappings import NOT_CACHED
 from movepages.kernel.page_tables import EMPTY, PteFlag
 
@@ -101,6 +101,7 @@ class _Photographer:
             processes,
             lsm_refuses,
             self.machine.vmalloc_limit_bytes,
+            self.page(ZERO_PFN),
         )
 
     def nodes(self) -> dict[int, Node]:
@@ -153,6 +154,11 @@ class _Photographer:
                 huge = bool(int(mm.tables.flags[vma.slot + i]) & PteFlag.HUGE)
                 if not huge or pfn == head:
                     page.mappings.append((process.pid, address))
+                if page.zeroes:
+                    written = int(mm.tables.flags[vma.slot + i]) & PteFlag.WRITTEN
+                    page.zeroes[pfn - head] &= not written
+                    if not huge:
+                        page.by_page[process.pid, address] = pfn - head
 
     def page(self, head: int) -> Page:
         """Return the folio of a head frame."""
@@ -174,6 +180,8 @@ class _Photographer:
             locked=bool(flags & (PageFlag.LOCKED | PageFlag.WRITEBACK)),
             hugetlb=bool(flags & PageFlag.HUGETLB),
         )
+        if flags & PageFlag.THP:
+            page.zeroes = [content == 0 for content in page.content]
         assert not frames.free[head], f"frame {head} is mapped and free"
         return page
 

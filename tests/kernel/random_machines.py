@@ -215,9 +215,13 @@ class RandomMachine:
         address = task.mmap(pages)
         task.madvise(address, pages, "hugepage")
         task.struct.cpu = self.rng.choice(self.cpus)
-        task.write(address, pages)
-        if self.rng.random() < 0.2:
-            task.munmap(address + self.page_size, 1)
+        task.write(address, self.rng.randint(1, pages))
+        part = address + self.rng.randrange(pages) * self.page_size
+        how = self.rng.random()
+        if how < 0.3:
+            task.munmap(part, 1)
+        elif how < 0.4:
+            task.mprotect(part, 1, Prot.READ)
 
     def _hugetlb(self, task: Task) -> None:
         node = self.rng.choice(sorted(self.machine.hotplug.valid_targets()))

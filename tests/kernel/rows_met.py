@@ -106,7 +106,7 @@ def _traits(
 def _traits_of_page(world: World, process: Process, address: int, page: Page) -> Iterator[str]:
     shared = len(page.mappings) > 1
     yield "shared" if shared else "alone"
-    if shared and len({pid for pid, _ in page.mappings}) == 1:
+    if shared and page.size == 1 and len({pid for pid, _ in page.mappings}) == 1:
         yield "twice in one process"
     if not page.on_lru:
         yield "off LRU"

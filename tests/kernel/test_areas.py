@@ -122,15 +122,17 @@ def test_mremap_takes_the_pages_along(p):
     assert p.peek(b, 4).tolist() == [1, 2, 3, 4]
 
 
-def test_mremap_splits_a_thp_only_where_it_must(p):
-    """A THP that is moved whole stays one; at an odd distance it is mapped page by page."""
+def test_mremap_maps_a_thp_page_by_page_only_where_it_must(p):
+    """A THP that is moved whole stays mapped as one; at an odd distance its pages are."""
     a = p.mmap(1024)
     p.madvise(a, 1024, "hugepage")
     p.write(a, 1024)
+    frames = p.machine.memory.frames
     b = p.mremap(a, 512)
-    assert p.machine.memory.frames.order[p.frames(b, 1)].tolist() == [9]
+    assert frames.mapcount[frames.head(p.frames(b, 1))].tolist() == [1]
     c = p.mremap(a + 513 * PAGE, 511)
-    assert p.machine.memory.frames.order[p.frames(c, 1)].tolist() == [0]
+    assert frames.mapcount[frames.head(p.frames(c, 1))].tolist() == [512]
+    assert frames.order[p.frames(c, 1)].tolist() == [9]
 
 
 def test_mlock_faults_in_and_is_not_inherited(p):

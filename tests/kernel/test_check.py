@@ -67,6 +67,21 @@ def damage_huge_entry(machine):
     machine.memory.tables.flags[slot(machine, machine.thp) + 3] &= ~np.uint8(PteFlag.HUGE)
 
 
+def damage_exclusive(machine):
+    """Spoil it: what two processes share is the own of one."""
+    machine.process.fork()
+    machine.memory.tables.flags[slot(machine, machine.anon)] |= np.uint8(PteFlag.EXCLUSIVE)
+
+
+def damage_part_of_hugetlb(machine):
+    """Spoil it: a hugetlb page is mapped page by page."""
+    first = slot(machine, machine.huge)
+    flags = machine.memory.tables.flags[first : first + 512]
+    flags &= ~np.uint8(PteFlag.HUGE)
+    machine.memory.frames.mapcount[frame(machine, machine.huge)] = 512
+    machine.memory.frames.references[frame(machine, machine.huge)] += 511
+
+
 def damage_order(machine):
     """Spoil it: order."""
     machine.memory.frames.order[frame(machine, machine.thp) + 5] = 3

@@ -7,6 +7,7 @@ import pytest
 
 from movepages.errors import ArgumentError
 from movepages.kernel import SimulatedMachine
+from movepages.kernel.address_space import Prot
 from movepages.kernel.faults import OutOfMemoryError
 from movepages.kernel.frames import ZERO_PFN, PageFlag
 
@@ -66,20 +67,53 @@ def test_a_thp_is_mapped_where_a_whole_block_is_untouched(machine):
     assert (order[512:] == 9).all()
 
 
-def test_unmapping_a_page_splits_its_thp(machine):
-    """A THP that loses a page is mapped page by page, with the same contents."""
+def test_a_thp_that_loses_a_page_is_mapped_page_by_page(machine):
+    """It stays one folio, with the same contents and a mapping of each page that is left."""
     p = machine.spawn()
     a = p.mmap(512)
     p.madvise(a, 512, "hugepage")
     p.poke(a, np.arange(1, 513))
+    head = p.frames(a, 1)
     p.munmap(a + 5 * PAGE, 1)
     frames = p.frames(a, 512)
-    assert (machine.memory.frames.order[frames[frames >= 0]] == 0).all()
+    assert (machine.memory.frames.order[frames[frames >= 0]] == 9).all()
+    assert machine.memory.frames.mapcount[head].tolist() == [511]
+    assert machine.memory.frames.references[head].tolist() == [511]
     assert p.peek(a + 6 * PAGE, 2).tolist() == [7, 8]
 
 
+def test_what_was_one_processs_own_is_not_copied(machine):
+    """Rights that come back find the same page: it was never anybody else's (PageAnonExclusive)."""
+    p = machine.spawn()
+    a = p.mmap(512)
+    p.madvise(a, 512, "hugepage")
+    p.write(a, 512)
+    before = p.frames(a, 512)
+    p.mprotect(a, 8, Prot.READ)
+    p.mprotect(a, 8, Prot.READ | Prot.WRITE)
+    p.write(a, 512)
+    assert p.frames(a, 512).tolist() == before.tolist()
+
+
+def test_a_page_of_a_large_folio_that_was_shared_is_copied(machine):
+    """Mapped by pages and shared once, it is copied even for the last (wp_can_reuse_anon_folio)."""
+    p = machine.spawn()
+    a, b = p.mmap(512), p.mmap(512)
+    for start in (a, b):
+        p.madvise(start, 512, "hugepage")
+        p.write(start, 512)
+    before = [p.frames(start, 2) for start in (a, b)]
+    p.mprotect(a, 8, Prot.READ)
+    p.mprotect(a, 8, Prot.READ | Prot.WRITE)
+    p.fork().exit()
+    p.write(a)
+    p.write(b)
+    assert (p.frames(a, 2) == before[0]).tolist() == [False, True]
+    assert (p.frames(b, 2) == before[1]).tolist() == [True, True]  # mapped whole: all of it again
+
+
 def test_a_write_to_a_shared_thp_copies_the_page_only(machine):
-    """After fork a write splits the THP, and gives the writer one page of its own."""
+    """After fork a write maps the THP page by page, and gives the writer one page of its own."""
     p = machine.spawn()
     a = p.mmap(512)
     p.madvise(a, 512, "hugepage")

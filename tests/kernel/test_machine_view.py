@@ -25,7 +25,7 @@ from movepages.kernel.inject import NoMemory, Pin
 from movepages.kernel.tasks import Cpuset
 from movepages.machine import Machine
 from movepages.nodeset import NodeSet
-from movepages.values import Policy
+from movepages.values import Policy, Settings, Standing
 
 PAGE = 4096
 MOVE = int(MoveFlag.MOVE)
@@ -460,3 +460,34 @@ def test_conditions_are_the_callers_rights(machine, p):
     p.grant("SYS_NICE")
     assert view.conditions().moves_shared
     assert SimulatedMachine("1", swap_bytes=1 << 20).conditions().swap_bytes == 1 << 20
+
+
+def test_settings_name_the_calls_that_are_missing(machine):
+    """A kernel that lacks calls, or was told to, says of each that it does not have it."""
+    assert machine.settings() == Settings()
+    without = SimulatedMachine("2 x 8M", without={"mbind"}).settings().refused
+    assert [(error.call, error.errno) for error in without] == [("mbind", errno.ENOSYS)]
+    old = SimulatedMachine("2 x 8M", semantics=LINUX_2_6_18).settings().refused
+    assert [error.call for error in old] == ["set_mempolicy_home_node"]
+
+
+def test_standing_is_what_decides_who_may_look(machine, p):
+    """Ids, dumpability and capabilities, as the model itself goes by."""
+    own, other = machine.spawn(uid=1000), machine.spawn(uid=1001)
+    view = machine.as_task(own)
+    assert view.standing(p.pid) == Standing(
+        own_uid=1000,
+        uids=(1000, 1000, 1000),
+        same_user=True,
+        dumpable=True,
+        covered=True,
+        may_trace=False,
+    )
+    assert not view.standing(other.pid).same_user
+    p.grant("SYS_NICE")
+    p.struct.dumpable = False
+    assert (view.standing(p.pid).covered, view.standing(p.pid).dumpable) == (False, False)
+    assert machine.standing(p.pid).may_trace
+    other.exit()
+    with pytest.raises(NoSuchProcessError):
+        view.standing(other.pid)

@@ -9,6 +9,7 @@ import pytest
 
 from movepages.kernel import SimulatedMachine
 from movepages.kernel.frames import PageFlag
+from movepages.kernel.huge_memory import split_folios
 from movepages.kernel.inject import BeforePass, NoMemory
 
 MOVE = 2
@@ -54,7 +55,7 @@ def test_a_split_keeps_contents_mappings_and_places(machine):
     p, a = thp(machine)
     child = p.fork()
     head = p.frames(a, 1)
-    machine.memory.split(head)
+    split_folios(machine.memory, head)
     machine.check()
     frames = p.frames(a, 512)
     assert frames.tolist() == (head[0] + np.arange(512)).tolist() == child.frames(a, 512).tolist()
@@ -63,17 +64,17 @@ def test_a_split_keeps_contents_mappings_and_places(machine):
     assert child.peek(a, 512).tolist() == list(range(1, 513))
 
 
-def test_a_thp_that_is_split_while_isolated_loses_nothing(machine):
-    """Unmapping a part before the pass splits it: the head moves on, the rest is on the LRU."""
+def test_a_thp_that_loses_a_part_while_isolated_is_split_and_moves(machine):
+    """Unmapped in part before the pass, it is split in the pass, and all that is left moves."""
     p, a = thp(machine)
     with machine.inject(BeforePass(0, lambda: p.munmap(a + 256 * PAGE, 1))):
-        p.move_pages(0, [a], [1], MOVE)
+        assert p.move_pages(0, [a], [1], MOVE)[0] == 0
     machine.check()
-    assert p.nodes(a, 2).tolist() == [1, 0]
+    assert p.nodes(a, 258).tolist() == [1] * 256 + [-1, 1]
     assert p.peek(a, 256).tolist() == list(range(1, 257))
-    rest = p.frames(a + PAGE, 255)
+    rest = p.frames(a, 256)
     assert not machine.memory.frames.has(rest, PageFlag.ISOLATED).any()
-    assert p.move_pages(0, p.addresses(a, 256), [1] * 256, MOVE)[0] == 0
+    assert (machine.memory.frames.order[rest] == 0).all()
 
 
 def test_a_pin_on_a_tail_holds_the_whole_thp(machine):

@@ -148,7 +148,7 @@ def fork_areas(memory: Memory, parent: Mm) -> Mm:
             continue
         if not vma.shared:
             flags = tables.flags[vma.slots]
-            flags &= ~np.uint8(PteFlag.WRITE)
+            flags &= ~np.uint8(PteFlag.WRITE | PteFlag.EXCLUSIVE)
         tables.entry[copy.slots] = tables.entry[vma.slots]
         tables.flags[copy.slots] = tables.flags[vma.slots] & ~np.uint8(PteFlag.LOCKED)
         entries = tables.entry[copy.slots].astype(np.int64)
@@ -173,7 +173,7 @@ def _heads_mapped(memory: Memory, vma: Vma, entries: Indices) -> tuple[Indices, 
     slots = at + vma.slot
     huge = (tables.flags[slots] & np.uint8(PteFlag.HUGE)) != 0
     first = ~huge | (frames.head(entries[at]) == entries[at])
-    return entries[at[first]], slots[first]
+    return frames.head(entries[at[first]]), slots[first]
 
 
 def _copy_merged(memory: Memory, vma: Vma, heads: Indices, slots: Indices) -> None:
@@ -206,7 +206,9 @@ def modify_range(
 
 
 def cut_range(faults: Faults, mm: Mm, start: int, end: int) -> list[Vma]:
-    """Cut the areas at the ends of a range, THPs that lie across them split, and return them.
+    """Cut the areas at the ends of a range, and return them.
+
+    THPs that lie across an end are mapped page by page from then on (vma_adjust_trans_huge).
 
     Raises ArgumentError for an end inside a hugetlb page.
     """

@@ -58,6 +58,11 @@ class _Tables:
         chosen: Mask = (self.entry >= 0) & (self.entry != ZERO_PFN)
         return chosen
 
+    def has(self, chosen: Indices | Mask, flag: PteFlag) -> Mask:
+        """Tell which of some slots have a flag."""
+        having: Mask = (self.flags[chosen] & np.uint8(flag)) != 0
+        return having
+
     def where(self, slot_position: int) -> str:
         """Name a slot for a message."""
         vma = self.areas[int(self.area[slot_position])]
@@ -151,10 +156,11 @@ def _check_entries(memory: Memory, tables: _Tables) -> None:
         raise ModelError(f"{tables.where(int(at[pfns.argmax()]))}: it maps no frame of the machine")
     _require(~frames.free[pfns], pfns, "it is mapped, and free")
     _require(~frames.has(pfns, PageFlag.RESERVED), pfns, "a reserved frame is mapped")
-    huge = (tables.flags[at] & np.uint8(PteFlag.HUGE)) != 0
-    _require(huge | (frames.order[pfns] == 0), pfns, "a part of a large folio is mapped by itself")
+    by_page = ~tables.has(at, PteFlag.HUGE)
+    hugetlb = frames.has(frames.head(pfns), PageFlag.HUGETLB)
+    _require(~by_page | ~hugetlb, pfns, "a part of a hugetlb page is mapped by itself")
     locked = np.array([bool(vma.flags & VmFlag.LOCKED) for vma in tables.areas], dtype=np.bool_)
-    repeats = (tables.flags[at] & np.uint8(PteFlag.LOCKED)) != 0
+    repeats = tables.has(at, PteFlag.LOCKED)
     _require(repeats == locked[tables.area[at]], pfns, "its entry and its area differ on mlock")
 
 
@@ -171,15 +177,22 @@ def _check_folios(memory: Memory) -> None:
 
 
 def _check_mapcounts(memory: Memory, tables: _Tables) -> Indices:
-    """Return how often each folio is mapped, by count; a huge mapping is one."""
-    frames = memory.frames
+    """Return how often each folio is mapped, by count; a huge mapping is one.
+
+    What is EXCLUSIVE is mapped nowhere else.
+    """
+    frames, pages = memory.frames, len(memory.frames)
     at = tables.mapping
-    heads = frames.head(tables.entry[at])
-    slots = np.bincount(heads, minlength=len(frames))
+    pfns, huge = tables.entry[at], tables.has(at, PteFlag.HUGE)
     size = np.left_shift(1, frames.order.astype(np.int64))
-    _require(slots % size == 0, np.arange(len(frames)), "it is mapped in part")
-    _require_equal(slots // size, frames.mapcount.astype(np.int64), "mapcount")
-    return slots // size
+    slots = np.bincount(frames.head(pfns[huge]), minlength=pages)
+    _require(slots % size == 0, np.arange(pages), "a huge mapping of it is not whole")
+    mapped = slots // size + np.bincount(frames.head(pfns[~huge]), minlength=pages)
+    _require_equal(mapped, frames.mapcount.astype(np.int64), "mapcount")
+    exclusive = pfns[tables.has(at, PteFlag.EXCLUSIVE)]
+    alone = np.bincount(pfns, minlength=pages)[exclusive] == 1
+    _require(alone, exclusive, "it is exclusive to one entry, and mapped by others")
+    return mapped
 
 
 def _check_page_caches(memory: Memory) -> Indices:

@@ -14,6 +14,7 @@ import numpy as np
 from movepages.errors import ArgumentError, MovePagesError
 from movepages.kernel.address_space import Prot, VmFlag
 from movepages.kernel.frames import NO_MAPPING, ZERO_PFN, PageFlag
+from movepages.kernel.huge_memory import first_slots, split_huge_pmds
 from movepages.kernel.mappings import NOT_CACHED, Backing, File, KsmNode
 from movepages.kernel.move_to_new_page import held_by_store
 from movepages.kernel.page_tables import EMPTY, PteFlag, is_swap
@@ -160,7 +161,7 @@ class Faults:
         memory.tables.entry[slots] = frames.members(heads, order)
         huge = PteFlag.HUGE if order else PteFlag(0)
         memory.tables.flags[slots] = np.uint8(
-            _pte_flags(vma) | PteFlag.WRITE | PteFlag.DIRTY | huge
+            _pte_flags(vma) | PteFlag.WRITE | PteFlag.DIRTY | PteFlag.EXCLUSIVE | huge
         )
         frames.slot[heads] = self._slots(vma, pages)
         memory.lru.add(heads, cpu)
@@ -255,11 +256,29 @@ class Faults:
             return
         protected = (tables.flags[slots] & np.uint8(PteFlag.WRITE)) == 0
         pages, slots = pages[protected], slots[protected]
-        held = frames.head(tables.entry[slots].astype(np.int64))
-        own = frames.has(held, PageFlag.ANON) & ~frames.has(held, PageFlag.KSM)
-        own &= (frames.mapcount[held] == 1) & (frames.references[held] == 1)
-        tables.flags[slots[own]] |= np.uint8(PteFlag.WRITE | PteFlag.DIRTY)
+        own = self._may_reuse(slots)
+        reused = slots[own]
+        huge = reused[(tables.flags[reused] & np.uint8(PteFlag.HUGE)) != 0]
+        firsts = first_slots(self.memory, huge)
+        again = np.append(False, firsts[1:] == firsts[:-1])[: len(firsts)]
+        whole = frames.members(firsts[~again], self.thp_order)  # one entry for all of its pages
+        for mine in (reused, whole):
+            tables.flags[mine] |= np.uint8(PteFlag.WRITE | PteFlag.DIRTY | PteFlag.EXCLUSIVE)
         self._copy_on_write(task, vma, pages[~own])
+
+    def _may_reuse(self, slots: Indices) -> NDArray[np.bool_]:
+        """Tell which write-protected pages are nobody else's (wp_can_reuse_anon_folio).
+
+        A page of a THP that is mapped page by page is copied once it has been shared.
+        """
+        tables, frames = self.memory.tables, self.memory.frames
+        held = frames.head(tables.entry[slots].astype(np.int64))
+        alone: NDArray[np.bool_] = frames.mapcount[held] == 1
+        alone &= frames.references[held] == 1
+        alone &= (frames.order[held] == 0) | ((tables.flags[slots] & np.uint8(PteFlag.HUGE)) != 0)
+        alone |= (tables.flags[slots] & np.uint8(PteFlag.EXCLUSIVE)) != 0
+        alone &= frames.has(held, PageFlag.ANON) & ~frames.has(held, PageFlag.KSM)
+        return alone
 
     def _copy_on_write(self, task: TaskStruct, vma: Vma, pages: Indices) -> None:
         """Give an area copies of pages that it shares (do_wp_page)."""
@@ -302,6 +321,7 @@ class Faults:
         tables.entry[slots] = EMPTY
         tables.flags[slots] &= np.uint8(PteFlag.LOCKED)
         self._forget_merged(vma, single, slots[present & ~huge])
+        single = frames.head(single)
         np.subtract.at(frames.mapcount, single, 1)
         np.subtract.at(frames.references, single, 1)
         frames.mapcount[whole] -= 1
@@ -331,27 +351,24 @@ class Faults:
                 del node.mappers[pfn]
 
     def split_thps(self, vma: Vma, pages: Indices) -> None:
-        """Split the THPs of which some pages of this area are meant but not all (split_huge_page).
-
-        Every mapping of such a THP maps its pages one by one from then on.
-        """
-        memory, frames = self.memory, self.memory.frames
-        slots = self._slots(vma, pages)
-        huge = (memory.tables.flags[slots] & np.uint8(PteFlag.HUGE)) != 0
-        if not huge.any() or vma.flags & VmFlag.HUGETLB:
-            return
-        heads, counts = np.unique(
-            frames.head(memory.tables.entry[slots[huge]].astype(np.int64)), return_counts=True
-        )
-        memory.split(heads[counts < np.left_shift(1, frames.order[heads].astype(np.int64))])
+        """Map page by page the THPs of which some pages of this area are meant but not all."""
+        slots = self._huge_slots(vma, pages)
+        if len(slots):
+            firsts, counts = np.unique(first_slots(self.memory, slots), return_counts=True)
+            split_huge_pmds(self.memory, firsts[counts < 1 << self.thp_order])
 
     def split_all_thps(self, vma: Vma) -> None:
-        """Split the THPs of an area, so that their pages can be mapped anywhere."""
-        tables, frames = self.memory.tables, self.memory.frames
-        huge = (tables.flags[vma.slots] & np.uint8(PteFlag.HUGE)) != 0
-        if huge.any() and not vma.flags & VmFlag.HUGETLB:
-            entries = tables.entry[vma.slots][huge].astype(np.int64)
-            self.memory.split(np.unique(frames.head(entries)))
+        """Map the THPs of an area page by page, so that their pages can be mapped anywhere."""
+        slots = self._huge_slots(vma, np.arange(vma.start, vma.end))
+        split_huge_pmds(self.memory, np.unique(first_slots(self.memory, slots)))
+
+    def _huge_slots(self, vma: Vma, pages: Indices) -> Indices:
+        """Return the slots of those pages of an area that a THP is mapped whole at."""
+        slots = self._slots(vma, pages)
+        if vma.flags & VmFlag.HUGETLB:
+            return slots[:0]
+        huge: NDArray[np.bool_] = (self.memory.tables.flags[slots] & np.uint8(PteFlag.HUGE)) != 0
+        return slots[huge]
 
     # -- swap and hugetlb ---------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.abi import MAX_NUMNODES, Capability, Errno
+from movepages.abi import CALLS, MAX_NUMNODES, Capability, Errno
 from movepages.errors import ArgumentError, call_error, no_such_process
 from movepages.kernel import residency
 from movepages.kernel.address_space import Prot, VmFlag
@@ -166,7 +166,6 @@ class MachineView:
         """Return who a process is, and where it may run and allocate."""
         struct = self._living(pid, "read /proc")
         kernel_thread = struct.state is TaskState.KERNEL_THREAD
-        threads = [t for t in self._machine.task_structs.values() if t.tgid == struct.tgid]
         with_memory = self.topology().with_memory
         return TaskInfo(
             pid=struct.pid,
@@ -330,7 +329,7 @@ class MachineView:
             anon_pages=int(anon.sum()),
             dirty_pages=int((written | frames.has(heads, PageFlag.DIRTY)).sum()),
             mapped_pages=len(at),
-            most_mapped=int(frames.mapcount[heads].max(initial=1)),
+            most_mapped=int(self._machine.memory.rmap.page_mapcounts(pfns).max(initial=1)),
             hugetlb=hugetlb,
         )
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from movepages.kernel.frames import PageFlag
+from movepages.kernel.huge_memory import find_partially_mapped, guess_mapcounts, split_folios
 from movepages.kernel.hugetlb import HugePools
 from movepages.kernel.lru import Lru
 from movepages.kernel.mappings import Mappings
 from movepages.kernel.move_to_new_page import may_fail, move_to_new_pages
 from movepages.kernel.mpol_alloc import Preference, allocate_by
-from movepages.kernel.page_tables import PageTables, PteFlag
+from movepages.kernel.page_tables import PageTables
 from movepages.kernel.ports import LATER, NONE
 from movepages.kernel.positions import as_run, distinct
 from movepages.kernel.rmap import ReverseMap
@@ -91,31 +92,6 @@ class Memory:
         self.lru.forget(gone)
         self.frames.free_unused(gone)
 
-    def split(self, heads: Handles) -> None:
-        """Split THPs into their pages, each mapped where the THP was (split_huge_page)."""
-        frames, tables = self.frames, self.tables
-        if not len(heads):
-            return
-        mapped = self.rmap.walk(heads)
-        tables.flags[mapped.slot] &= ~np.uint8(PteFlag.HUGE)
-        for head in heads.tolist():
-            size = 1 << int(frames.order[head])
-            members = np.arange(head, head + size)
-            pinned = frames.references[head] - frames.mapcount[head]
-            isolated = frames.has(members[:1], PageFlag.ISOLATED)[0]
-            frames.order[members] = 0
-            frames.flags[members] = frames.flags[head] & ~np.uint32(PageFlag.THP)
-            frames.mapping[members] = frames.mapping[head]
-            frames.index[members] = frames.index[head] + np.arange(size)
-            frames.mapcount[members] = frames.mapcount[head]
-            frames.references[members] = frames.mapcount[head]
-            frames.references[head] += pinned
-            frames.lru_stamp[members] = frames.lru_stamp[head]
-            if isolated:  # only the head is; the other pages go on the LRU
-                frames.clear(members[1:], PageFlag.ISOLATED)
-                self.lru.add_moved(members[1:])
-        frames.slot[tables.entry[mapped.slot].astype(np.int64)] = mapped.slot
-
     # -- the Frames port ----------------------------------------------------------------------
 
     def node(self, pages: Handles) -> Nodes:
@@ -123,8 +99,13 @@ class Memory:
         return self.frames.node[as_run(pages)].astype(np.int32)
 
     def mapcount(self, pages: Handles) -> Handles:
-        """Return how many times each page is mapped."""
-        return self.frames.mapcount[as_run(pages)].astype(np.int64)
+        """Return how many times each page is mapped; for a THP what today's kernel guesses."""
+        counts = self.frames.mapcount[as_run(pages)].astype(np.int64)
+        if self.frames.had_large:
+            several = np.flatnonzero((counts > 1) & self.frames.has(pages, PageFlag.THP))
+            if len(several):
+                counts[several] = guess_mapcounts(self, pages[several])
+        return counts
 
     def processes(self, pages: Handles) -> Handles:
         """Return how many address spaces map each page."""
@@ -184,17 +165,23 @@ class Memory:
         """Move isolated pages into new ones; 0 or a negative errno for each."""
         return move_to_new_pages(self, old, new, force=force)
 
-    def split_isolated(self, page: int) -> Handles:
-        """Split an isolated THP into isolated pages; none if it is none, or is held by somebody."""
+    def partially_mapped(self, pages: Handles) -> NDArray[np.bool_]:
+        """Tell which are THPs with pages that nobody maps any more, beside mapped ones."""
+        return find_partially_mapped(self, pages)
+
+    def split_isolated(self, page: int, *, force: bool) -> Handles | None:
+        """Split an isolated THP into isolated pages; None if it is none, or is held by somebody."""
         frames, head = self.frames, np.array([page], dtype=np.int64)
         size = 1 << int(frames.order[page])
+        if force:  # waits until whoever holds the lock, or writes, is done
+            frames.clear(head, PageFlag.LOCKED | PageFlag.WRITEBACK)
         held = frames.references[page] != frames.mapcount[page] + 1
-        if size == 1 or held or frames.has(head, PageFlag.HUGETLB)[0]:
-            return np.empty(0, dtype=np.int64)
-        self.split(head)
+        busy = PageFlag.LOCKED | PageFlag.WRITEBACK | PageFlag.HUGETLB
+        if size == 1 or held or frames.has(head, busy)[0]:
+            return None
+        split_folios(self, head)
         members = np.arange(page, page + size)
-        self.isolate(members[1:])
-        return members
+        return members[frames.has(members, PageFlag.ISOLATED)]
 
     def free_pages(self, pages: Handles) -> None:
         """Free pages that were allocated and not used."""

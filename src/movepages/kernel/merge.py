@@ -12,6 +12,7 @@ import numpy as np
 
 from movepages.kernel.address_space import VmFlag
 from movepages.kernel.frames import PageFlag
+from movepages.kernel.huge_memory import split_folios
 from movepages.kernel.page_tables import PteFlag
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def merge_pages(memory: Memory, mms: Sequence[Mm]) -> int:
     memory.lru.drain_all()
     before = sum(node.free_pages for node in memory.frames.nodes.values())
     kept, slots = _equal_pages(memory, mms)
+    if _split(memory, np.concatenate([kept, memory.tables.entry[slots].astype(np.int64)])):
+        kept, slots = _equal_pages(memory, mms)
     if len(slots):
-        _split(memory, np.concatenate([kept, memory.tables.entry[slots].astype(np.int64)]))
         _make_shared(memory, mms, np.unique(kept))
         _replace(memory, mms, slots, kept)
     return sum(node.free_pages for node in memory.frames.nodes.values()) - before
@@ -83,9 +85,12 @@ def _kinds_of_content(memory: Memory, pages: Indices) -> Indices:
     return kind.reshape(-1)
 
 
-def _split(memory: Memory, pages: Indices) -> None:
+def _split(memory: Memory, pages: Indices) -> bool:
+    """Split the THPs that some pages are in; tell whether there was one."""
     heads = np.unique(memory.frames.head(pages))
-    memory.split(heads[memory.frames.order[heads] > 0])
+    heads = heads[memory.frames.order[heads] > 0]
+    split_folios(memory, heads)
+    return bool(len(heads))
 
 
 def _make_shared(memory: Memory, mms: Sequence[Mm], kept: Indices) -> None:
@@ -97,7 +102,7 @@ def _make_shared(memory: Memory, mms: Sequence[Mm], kept: Indices) -> None:
     frames.set(new, PageFlag.KSM)
     frames.mapping[new] = node.id
     frames.index[new] = 0
-    memory.tables.flags[mapped.slot] &= ~np.uint8(PteFlag.WRITE)
+    memory.tables.flags[mapped.slot] &= ~np.uint8(PteFlag.WRITE | PteFlag.EXCLUSIVE)
     _add_mappers(memory, mms, mapped.slot, new[mapped.owner])
 
 
@@ -106,7 +111,7 @@ def _replace(memory: Memory, mms: Sequence[Mm], slots: Indices, kept: Indices) -
     frames, tables = memory.frames, memory.tables
     old = tables.entry[slots].astype(np.int64)
     tables.entry[slots] = kept
-    tables.flags[slots] &= ~np.uint8(PteFlag.WRITE)
+    tables.flags[slots] &= ~np.uint8(PteFlag.WRITE | PteFlag.EXCLUSIVE)
     for counts in (frames.mapcount, frames.references):
         np.subtract.at(counts, old, 1)
         np.add.at(counts, kept, 1)

@@ -23,6 +23,7 @@ import numpy as np
 from movepages.abi import Errno
 from movepages.kernel.ports import LATER, NONE
 from movepages.kernel.positions import PART, Positions, all_differ, as_run, first_of_each, parts
+from movepages.kernel.split_folios import SplitFolios
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,10 +76,11 @@ def migrate_pages(
     pages that answered -EAGAIN; other errors are final. The outcome of a page, a node or a negative
     errno, is stored in `result` at the slot that new_page named for it.
 
-    A THP for which there is no memory is split: that is one failure, and its pages are tried once.
+    A THP for which there is no memory, or of which only a part is mapped, is split. That is one
+    failure, unless all its pages move, which are tried once, and all else does.
     """
     failed, stuck, forced = 0, False, False
-    parts: list[Handles] = []
+    split = SplitFolios(frames)
     for number in range(PASSES):
         if not len(pagelist):
             break
@@ -86,16 +88,14 @@ def migrate_pages(
         force = number > _FORCED_AFTER_PASS
         if undisturbed and stuck and force is forced:
             continue  # it would do what the pass before did: nothing
+        pagelist = split.split_partially_mapped(pagelist, force=force)
         rc = unmap_and_move(frames, pagelist, new_page, private, result, force, stop_without_memory)
         while stop_without_memory and -Errno.ENOMEM in rc:
             short = _leading(rc != -Errno.ENOMEM)  # those after it were not tried
-            pages = frames.split_isolated(int(pagelist[short]))
-            if not len(pages):
+            if not split.split(int(pagelist[short]), force=force):
                 left = pagelist[(rc == -Errno.ENOMEM) | (rc == -Errno.EAGAIN)]
-                frames.putback(np.concatenate([left, *parts]))
+                frames.putback(np.concatenate([left, split.pages]))
                 return -Errno.ENOMEM
-            parts.append(pages)
-            failed += 1
             rc[short] = 0
             rest = pagelist[short + 1 :]
             rc[short + 1 :] = unmap_and_move(
@@ -107,19 +107,18 @@ def migrate_pages(
         forced = force
         pagelist = pagelist[again]
     frames.putback(pagelist)
-    _try_parts(frames, parts, new_page, private, result)
-    return failed + len(pagelist)
+    failed += len(pagelist)
+    all_moved = _move_parts(frames, split.pages, new_page, private, result)
+    return failed + split.count if failed or not all_moved else 0
 
 
-def _try_parts(
-    frames: Frames, parts: list[Handles], new_page: NewPage, private: object, result: Statuses
-) -> None:
-    """Try the pages of split THPs once; what does not move counts no more than its THP did."""
-    if not parts:
-        return
-    pages = np.concatenate(parts)
+def _move_parts(
+    frames: Frames, pages: Handles, new_page: NewPage, private: object, result: Statuses
+) -> bool:
+    """Try the pages of split THPs once; tell whether all moved."""
     rc = unmap_and_move(frames, pages, new_page, private, result, False, True)  # noqa: FBT003
     frames.putback(pages[(rc == -Errno.ENOMEM) | (rc == -Errno.EAGAIN)])
+    return not rc.any()
 
 
 def unmap_and_move(

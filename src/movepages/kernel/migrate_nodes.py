@@ -137,7 +137,20 @@ def queue_pages_range(
         if len(folios) and not flags & _MOVES:
             return Queued(-Errno.EIO, np.empty(0, dtype=np.int64))
         found.append(folios)
-    return Queued(0, np.concatenate([np.empty(0, dtype=np.int64), *found]))
+    return Queued(0, _named_once(frames, np.concatenate([np.empty(0, dtype=np.int64), *found])))
+
+
+def _named_once(frames: Frames, folios: Handles) -> Handles:
+    """Leave out a large folio where it is found again right away: it is mapped page by page.
+
+    Small folios in between, copies that were written, do not count (`qp->large`).
+    """
+    large = np.flatnonzero(frames.order(folios))
+    if not len(large):
+        return folios
+    again = np.zeros(len(folios), dtype=np.bool_)
+    again[large[1:]] = folios[large[1:]] == folios[large[:-1]]
+    return folios[~again]
 
 
 def isolate_queued(frames: Frames, folios: Handles, flags: MoveFlag) -> tuple[Handles, int]:

@@ -30,13 +30,20 @@ _LEAST_GROWTH_SLOTS = 1 << 12
 
 
 class PteFlag(IntFlag):
-    """Bits of an entry. LOCKED repeats VM_LOCKED of the mapping, for try_to_unmap to see."""
+    """Bits of an entry. LOCKED repeats VM_LOCKED of the mapping, for try_to_unmap to see.
+
+    HUGE is an entry of a huge mapping, which all pages of a folio share. EXCLUSIVE is an anonymous
+    page that only this entry has ever mapped (PageAnonExclusive). WRITTEN is one that was written
+    to: it is not full of zeroes, whatever its tag.
+    """
 
     WRITE = 1 << 0
     DIRTY = 1 << 1
     YOUNG = 1 << 2
     LOCKED = 1 << 3
     HUGE = 1 << 4
+    EXCLUSIVE = 1 << 5
+    WRITTEN = 1 << 6
 
 
 class PageTables:

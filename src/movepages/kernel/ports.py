@@ -106,7 +106,7 @@ class Frames(Protocol):
         ...
 
     def mapcount(self, pages: Handles) -> Handles:
-        """Return how many times each page is mapped (page_mapcount)."""
+        """Return how many times each page is mapped (page_mapcount, folio_likely_mapped_shared)."""
         ...
 
     def processes(self, pages: Handles) -> Handles:
@@ -188,11 +188,16 @@ class Frames(Protocol):
         """
         ...
 
-    def split_isolated(self, page: int) -> Handles:
+    def partially_mapped(self, pages: Handles) -> NDArray[np.bool_]:
+        """Tell which are THPs of which some pages are mapped, and others by nobody any more."""
+        ...
+
+    def split_isolated(self, page: int, *, force: bool) -> Handles | None:
         """Split an isolated THP into isolated pages of one frame each; return them, rising.
 
-        The first has the handle of the THP, the others' lie between that and the next page's. None
-        if it is no THP, or is held by somebody.
+        Handles lie between that of the THP, which the first page has, and the next page's. Pages
+        that nobody maps are freed; those full of zeroes give way to the zero page. None if it is no
+        THP, or is held by somebody; with `force` page locks and writeback are waited for.
         """
         ...
 

@@ -15,6 +15,7 @@ from movepages.abi import MAX_NUMNODES, UNWRITTEN, Capability
 from movepages.errors import ArgumentError, UnsupportedError
 from movepages.kernel import areas
 from movepages.kernel.address_space import Prot, VmFlag
+from movepages.kernel.page_tables import PteFlag
 from movepages.nodeset import NodeSet
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from movepages.kernel.address_space import Mm
+    from movepages.kernel.address_space import Mm, Vma
     from movepages.kernel.machine import SimulatedMachine
     from movepages.kernel.mappings import File
     from movepages.kernel.tasks import Cpuset, TaskStruct
@@ -184,6 +185,9 @@ class Task:
     def write(self, address: int, pages: int = 1) -> None:
         """Write to pages: each is faulted in and made this process's own."""
         self._touch(address, pages, write=True)
+        flags = self._mm.tables.flags
+        for vma, numbers in self._parts(address, pages):
+            flags[numbers - vma.start + vma.slot] |= np.uint8(PteFlag.WRITTEN)
 
     def read(self, address: int, pages: int = 1) -> None:
         """Read from pages: untouched anonymous ones become the zero page."""
@@ -192,7 +196,7 @@ class Task:
     def poke(self, address: int, tags: ArrayLike) -> None:
         """Write a tag, uint64, into each page from an address on."""
         values = np.atleast_1d(np.asarray(tags, dtype=np.uint64))
-        self.write(address, len(values))
+        self._touch(address, len(values), write=True)
         self.machine.memory.frames.content[self.frames(address, len(values))] = values
 
     def peek(self, address: int, pages: int = 1) -> NDArray[np.uint64]:
@@ -204,7 +208,7 @@ class Task:
         """Write bytes, from any address on. Raises UnsupportedError without `real_bytes`."""
         self._require_bytes()
         pages = self._pages_of(address, len(data))
-        self.write(address, pages)
+        self._touch(address, pages, write=True)
         frames = self.frames(address, pages)
         contents = self.machine.memory.frames.data
         assert contents is not None  # noqa: S101 - required above
@@ -368,9 +372,13 @@ class Task:
         return self._page(address + size_bytes - 1) - self._page(address) + 1
 
     def _touch(self, address: int, pages: int, *, write: bool) -> None:
+        for vma, numbers in self._parts(address, pages):
+            self.machine.faults.touch(self.struct, vma, numbers, write=write)
+
+    def _parts(self, address: int, pages: int) -> Iterator[tuple[Vma, NDArray[np.int64]]]:
+        """Go through the areas of a range with the pages of each. Raises ArgumentError."""
         first = self._page(address)
         if pages <= 0 or not self._mm.covers(first, first + pages):
             raise ArgumentError(f"{pages} pages from {address:#x} on are not mapped (SIGSEGV)")
         for vma in self._mm.overlapping(first, first + pages):
-            numbers = np.arange(max(first, vma.start), min(first + pages, vma.end))
-            self.machine.faults.touch(self.struct, vma, numbers, write=write)
+            yield vma, np.arange(max(first, vma.start), min(first + pages, vma.end))

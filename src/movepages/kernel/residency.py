@@ -95,9 +95,10 @@ def _units_of(memory: Memory, vma: Vma, low: int, high: int) -> _Runs:
     at = np.flatnonzero(entries >= 0)
     pfns = entries[at].astype(np.int64)
     chosen = ~frames.has(pfns, PageFlag.RESERVED)
-    order = frames.order[pfns].astype(np.int64)
-    if order.any():
-        chosen &= frames.head(pfns) == pfns
+    huge = (tables.flags[slots][at] & np.uint8(PteFlag.HUGE)) != 0
+    order = np.where(huge, frames.order[pfns].astype(np.int64), 0)
+    if huge.any():
+        chosen &= ~huge | (frames.head(pfns) == pfns)
     at, pfns, order = at[chosen], pfns[chosen], order[chosen]
     return _Runs(at + low, np.left_shift(1, order), order, frames.node[pfns].astype(np.int64))
 

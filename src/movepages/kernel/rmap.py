@@ -73,6 +73,19 @@ class ReverseMap:
                 owners.append(owner)
         return Mapped(np.concatenate(slots), np.concatenate(owners))
 
+    def page_mapcounts(self, pages: Indices) -> Indices:
+        """Count the entries that map each page, int64[n]; a huge mapping is one for each page."""
+        frames = self._frames
+        heads = frames.head(pages)
+        counts = frames.mapcount[heads].astype(np.int64)
+        several = np.flatnonzero((frames.order[pages] > 0) & (counts > 1))
+        if len(several):
+            entries = self._tables.entry[self.walk(np.unique(heads[several])).slot]
+            found, times = np.unique(entries, return_counts=True)
+            at = np.minimum(np.searchsorted(found, pages[several]), len(found) - 1)
+            counts[several] = np.where(found[at] == pages[several], times[at], 0)
+        return counts
+
     def processes(self, folios: Indices) -> Indices:
         """Count the address spaces that map each folio, int64[n]."""
         counts = np.zeros(len(folios), dtype=np.int64)
@@ -124,8 +137,9 @@ class ReverseMap:
         entry = tables.entry[mapped.slot].astype(np.int64)
         pfns = (-3 - entry) // 2
         tables.entry[mapped.slot] = pfns - old[mapped.owner] + new[mapped.owner]
-        entries = np.bincount(mapped.owner, minlength=len(new))
-        mappings = entries >> frames.order[new]  # a huge mapping is one, however many its slots
+        huge = (tables.flags[mapped.slot] & np.uint8(PteFlag.HUGE)) != 0
+        mappings = np.bincount(mapped.owner[huge], minlength=len(new)) >> frames.order[new]
+        mappings += np.bincount(mapped.owner[~huge], minlength=len(new))
         frames.mapcount[new] += mappings.astype(np.int32)
         frames.references[new] += mappings.astype(np.int32)
         frames.slot[new[mapped.owner]] = mapped.slot

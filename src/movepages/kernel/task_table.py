@@ -66,10 +66,10 @@ class SimulatedAddressSpace:
         entries = tables.entry[slots].astype(np.int64)
         mapped = np.flatnonzero(entries >= 0)
         mapped = mapped[~frames.has(entries[mapped], PageFlag.RESERVED)]
+        heads = frames.head(entries[mapped])
         huge = (tables.flags[slots][mapped] & np.uint8(PteFlag.HUGE)) != 0
         if not huge.any():
-            return entries[mapped]
-        heads = frames.head(entries[mapped])
+            return heads
         begins = np.ones(len(heads), dtype=np.bool_)
         begins[1:] = heads[1:] != heads[:-1]
         chosen: Handles = heads[~huge | begins]

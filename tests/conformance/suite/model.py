@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from movepages.kernel.process import Task
     from movepages.kernel.tasks import Cpuset
 
-MISSING = frozenset({"split_mappings"})
-"""What the model cannot do: a huge page that is mapped in part is split at once."""
 MACHINE = """
 nodes = [
     {cpus = 1, memory = "64M", distances = [10, 21, 31, 41]},

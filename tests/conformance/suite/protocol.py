@@ -24,7 +24,6 @@ ABILITIES = frozenset(
         "files",  # a clean file of a file system in the page cache
         "device",  # mappings without pages, such as the kernel's data page
         "thp",
-        "split_mappings",  # huge pages of which only a part is mapped
         "hugetlb",
         "ksm",
         "pins",  # pages that somebody else refers to

@@ -76,6 +76,24 @@ def status_of(world: World, process: Process, address: int) -> int:
     return -EFAULT if page.reserved else page.node
 
 
+def folio_likely_mapped_shared(page: Page) -> bool:
+    """Small pages by their mapcount; a THP that is mapped page by page is a guess (2.1)."""
+    mapcount = len(page.mappings)
+    if page.size == 1 or page.hugetlb or mapcount <= 1:
+        return mapcount > 1
+    mapped_whole = mapcount > len(page.by_page)
+    if mapped_whole or mapcount > page.size:
+        return True
+    return list(page.by_page.values()).count(0) > 1
+
+
+def is_partially_mapped(page: Page) -> bool:
+    """Some page of a THP is mapped, and some other by nobody (PG_partially_mapped)."""
+    mapped_whole = len(page.mappings) > len(page.by_page)
+    pages = set(page.by_page.values())
+    return bool(pages) and not mapped_whole and len(pages) < page.size
+
+
 class Walk:
     """do_pages_move(): what it keeps from entry to entry."""
 
@@ -151,7 +169,7 @@ class Walk:
             return -EFAULT
         if page.node == node:
             return 0
-        if len(page.mappings) > 1 and not self.call.flags & MPOL_MF_MOVE_ALL:
+        if folio_likely_mapped_shared(page) and not self.call.flags & MPOL_MF_MOVE_ALL:
             return -EACCES
         if not page.on_lru:
             return -EBUSY
@@ -181,22 +199,64 @@ class Walk:
         pagelist, self.pagelist = self.pagelist, []
         nr_failed = 0
         left = list(pagelist)
+        split_folios: list[list[Page]] = []
         for number in range(10):
             again = []
             for page in left:
+                if is_partially_mapped(page) and self.try_split_folio(page, split_folios, number):
+                    continue
                 rc = self.migrate_folio(page, node, number > 2)
-                if rc == -ENOMEM:
-                    for other in pagelist:
-                        other.on_lru = True
+                if rc == -ENOMEM and not self.try_split_folio(page, split_folios, number):
+                    self.putback(pagelist, *split_folios)
                     return -ENOMEM
                 if rc == -EAGAIN:
                     again.append(page)
-                elif rc:
+                elif rc not in (0, -ENOMEM):
                     nr_failed += 1
             left = again
-        for page in pagelist:
+        nr_failed += len(left)
+        all_moved = self.migrate_split_folios(split_folios, node)
+        self.putback(pagelist, *split_folios)
+        return 0 if all_moved and not nr_failed else nr_failed + len(split_folios)
+
+    def putback(self, *pagelists: list[Page]) -> None:
+        """Put pages back on the LRU."""
+        for page in [page for pagelist in pagelists for page in pagelist]:
             page.on_lru = True
-        return nr_failed + len(left)
+
+    def migrate_split_folios(self, split_folios: list[list[Page]], node: int) -> bool:
+        """Try the pages of split THPs once; tell whether all moved."""
+        for page in [page for pages in split_folios for page in pages]:
+            rc = self.migrate_folio(page, node, force=False)
+            if rc:  # only for want of memory: single pages of a THP that nobody held
+                return False
+        return True
+
+    def try_split_folio(self, folio: Page, split_folios: list[list[Page]], number: int) -> bool:
+        """Split a THP in a pass: unused pages are freed, and empty ones become the zero page."""
+        waits = number > 2
+        if folio.size == 1 or folio.hugetlb or folio.pins or (folio.locked and not waits):
+            return False
+        parts: dict[int, Page] = {}
+        for pid, address in folio.mappings:
+            one = folio.by_page.get((pid, address))
+            for i in range(folio.size) if one is None else [one]:
+                at = address + (i * self.world.page_size if one is None else 0)
+                self.map_part(folio, parts, i, pid, at)
+        self.world.nodes[folio.node].free += folio.size - len(parts)
+        split_folios.append([parts[i] for i in sorted(parts)])
+        return True
+
+    def map_part(self, folio: Page, parts: dict[int, Page], i: int, pid: int, address: int) -> None:
+        """Let an address map a page of its own, or the zero page: not where it is mlocked."""
+        process = self.world.processes[pid]
+        area = self.world.find_vma(process, address)
+        if folio.zeroes[i] and not area.mlocked:
+            process.table[address] = self.world.zero_page
+            return
+        part = parts.setdefault(i, folio.part(i))
+        part.mappings.append((pid, address))
+        process.table[address] = part
 
     def migrate_folio(self, page: Page, node: int, force: bool) -> int:
         """Move one folio to a newly allocated one."""

@@ -30,6 +30,10 @@ class Page:
     """How it migrates: the name of a `Backing`."""
     size: int = 1
     mappings: list[tuple[int, int]] = field(default_factory=list)
+    by_page: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Those mappings of a THP that are of one page alone, and which page that is."""
+    zeroes: list[bool] = field(default_factory=list)
+    """Of a THP: which pages are full of zeroes."""
     pins: int = 0
     reserved: bool = False
     on_lru: bool = True
@@ -37,6 +41,10 @@ class Page:
     locked: bool = False
     """Its page lock is held, or it is being written, for a while."""
     hugetlb: bool = False
+
+    def part(self, i: int) -> Page:
+        """Return a page as the folio's page of that number is once it is one of its own."""
+        return Page(self.node, [self.content[i]], self.backing, on_lru=False, dirty=self.dirty)
 
 
 @dataclass
@@ -80,6 +88,7 @@ class World:
     """By pid; threads are in it with their own."""
     lsm_refuses: bool = False
     vmalloc_limit_bytes: int = 1 << 36
+    zero_page: Page | None = None
 
     def find_vma(self, process: Process, address: int) -> Area | None:
         """Return the first area that ends above the address: it may begin above it."""

@@ -37,6 +37,7 @@ _NODE, _ADDR = int(PolicyQuery.NODE), int(PolicyQuery.ADDR)
 _MEMS_ALLOWED = int(PolicyQuery.MEMS_ALLOWED)
 _QUERY_FLAGS = _NODE | _ADDR | _MEMS_ALLOWED
 """As plain numbers: a flag of an enumeration costs a microsecond each time it is looked at."""
+_DEFAULT, _NO_NODES = MemPolicy(), NodeSet()
 
 
 class Policies(Protocol):
@@ -209,18 +210,17 @@ class MempolicyCalls:
         if not self.semantics.mems_allowed_query:
             known &= ~_MEMS_ALLOWED
         at_address = bool(flags & _ADDR)
-        nothing = NodeSet()
         if flags & ~known:
-            return -Errno.EINVAL, 0, nothing
+            return -Errno.EINVAL, 0, _NO_NODES
         if flags & _MEMS_ALLOWED:
             alone = flags == _MEMS_ALLOWED
-            return (0, 0, self._mems()) if alone else (-Errno.EINVAL, 0, nothing)
+            return (0, 0, self._mems()) if alone else (-Errno.EINVAL, 0, _NO_NODES)
         if at_address and not self.policies.is_mapped(address):
-            return -Errno.EFAULT, 0, nothing
+            return -Errno.EFAULT, 0, _NO_NODES
         if address and not at_address:
-            return -Errno.EINVAL, 0, nothing
+            return -Errno.EINVAL, 0, _NO_NODES
         found = self.policies.policy_at(address) if at_address else self.policies.task_policy()
-        policy = found or MemPolicy()
+        policy = found or _DEFAULT
         value = policy.mode | policy.flags
         if flags & _NODE:
             ask = self.policies

@@ -1,6 +1,7 @@
 """Huge pages: transparent ones, and those of the hugetlb pools."""
 
-from suite.asking import MOVE_ALL, at, move, query, touched
+from movepages.abi import Mode
+from suite.asking import MOVE, MOVE_ALL, STRICT, at, move, query, touched
 from suite.outcome import Step
 from suite.protocol import HUGE, PAGE, addresses_of
 from suite.registry import scenario
@@ -47,7 +48,7 @@ def parts_of_a_huge_page(world):
     yield move(p, "both, each by two addresses", [pages[i] for i in (1, 513, 2, 514)], 1)
 
 
-@scenario("THP, one tail address", needs="thp split_mappings")
+@scenario("THP, one tail address", needs="thp")
 def huge_pages_mapped_in_part(world):
     """A huge page of which a part is unmapped moves whole, split or not: its page is one folio."""
     p = world.process()
@@ -63,7 +64,7 @@ def huge_pages_mapped_in_part(world):
     yield at(p, "all", pages)
 
 
-@scenario("THP, one tail address", needs="thp split_mappings")
+@scenario("THP, one tail address", needs="thp")
 def unused_parts_of_a_huge_page(world):
     """When a move splits a huge page mapped in part, pages full of zeroes become the zero page."""
     p = world.process()
@@ -74,6 +75,104 @@ def unused_parts_of_a_huge_page(world):
     yield query(p, "two of its pages were written", pages)
     yield move(p, "move", pages[:1], 1)
     yield query(p, "all", pages)
+
+
+@scenario("THP, one tail address", "mlocked", needs="thp")
+def unused_parts_that_are_locked(world):
+    """Pages full of zeroes stay where memory is locked, when the others become the zero page."""
+    p = world.process()
+    a = transparent(p, 1)
+    p.mlock(a + 8 * PAGE, 2)
+    p.munmap(a + 16 * PAGE, 4)
+    pages = [a + number * PAGE for number in (0, 7, 8, 9, 10, 511)]
+    yield move(p, "move", pages[2:3], 1)
+    yield query(p, "all", pages)
+
+
+@scenario("THP, one tail address", needs="thp")
+def parts_of_a_huge_page_given_back(world):
+    """What is left of a huge page is one folio; what is written in its gap is another page."""
+    p = world.process()
+    a = transparent(p, 1)
+    p.write(a, HUGE)
+    p.madvise(a + 4 * PAGE, 8, "dontneed")
+    p.write(a + 5 * PAGE)
+    pages = [a + number * PAGE for number in (0, 3, 4, 5, 11, 12, 511)]
+    yield query(p, "query", pages)
+    yield move(p, "the page that was written", [pages[3]], 1)
+    yield query(p, "all", pages)
+    yield move(p, "one of what is left", [pages[5]], 2)
+    yield query(p, "all", pages)
+
+
+@scenario("THP, one tail address", needs="thp")
+def rights_that_come_back(world):
+    """A huge page of which a part was protected for a while is mapped by pages, all of them."""
+    p = world.process()
+    a = transparent(p, 1)
+    p.write(a, HUGE)
+    p.mprotect(a, 8, "r")
+    p.mprotect(a, 8, "rw")
+    pages = [a + number * PAGE for number in (0, 7, 8, 300, 511)]
+    yield move(p, "one of its pages", [pages[3]], 1)
+    p.write(a, 16)
+    yield at(p, "all, some written once more", pages)
+    yield move(p, "three of its pages", pages[:3], 2)
+    yield at(p, "all", pages)
+
+
+@scenario("shared, MOVE_ALL", "shared (mapcount > 1), elsewhere, MOVE", needs="thp")
+def parts_of_a_shared_huge_page(world):
+    """A huge page that one process maps whole and another in part is shared, and not split."""
+    p = world.process()
+    a = transparent(p, 1)
+    p.write(a, HUGE)
+    child = p.fork()
+    child.munmap(a + 8 * PAGE, 8)
+    child.write(a + PAGE)
+    pages = [a + number * PAGE for number in (0, 1, 2, 100, 511)]
+    yield query(child, "the child, which has written one", pages)
+    yield move(p, "MOVE", pages[:1], 1)
+    yield move(child, "MOVE by the child", [*pages[:2], pages[4]], 1)
+    yield move(p, "MOVE_ALL", pages[2:3], 2, MOVE_ALL)
+    yield at(p, "all", pages)
+    yield at(child, "the child sees", pages)
+    p.munmap(a, HUGE)
+    yield move(child, "MOVE when only the child is left", pages[:1], 3)
+    yield query(child, "all", pages)
+
+
+@scenario("shared (mapcount > 1), elsewhere, MOVE", needs="thp")
+def huge_pages_shared_page_by_page(world):
+    """Of one mapped by pages the kernel guesses whether it is shared, by its first page at last."""
+    p = world.process()
+    a = transparent(p, 1)
+    p.write(a, HUGE)
+    p.mprotect(a, 8, "r")
+    child = p.fork()
+    pages = [a + number * PAGE for number in (0, 100, 300, 511)]
+    yield move(p, "all of it is shared", pages[2:3], 1)
+    child.munmap(a, HUGE - 1)
+    yield move(p, "one page of it is", pages[2:3], 1)
+    p.munmap(a + 16 * PAGE, 8)
+    yield move(p, "so it is, and others are unmapped", pages[2:], 1)
+    yield at(p, "all", pages)
+    yield at(child, "the child sees", pages[3:])
+
+
+@scenario("THP, one tail address", needs="thp")
+def huge_pages_bound_in_part(world):
+    """A huge page of which a part is to be elsewhere by a policy moves whole, and counts once."""
+    p = world.process()
+    a = transparent(p, 2)
+    p.write(a, 2 * HUGE)
+    pages = [a + number * PAGE for number in (0, 511, 512, 767, 768, 1023)]
+    size = 768 * PAGE
+    yield Step(
+        "bind", p.mbind(a, size, Mode.BIND, [1], MOVE | STRICT), where=at(p, "", pages).where
+    )
+    p.munmap(a + 800 * PAGE, 8)
+    yield Step("migrate", p.migrate_pages(0, [1], [2]), where=at(p, "", pages).where)
 
 
 @scenario("shared, MOVE_ALL", "shared (mapcount > 1), elsewhere, MOVE", needs="thp")
