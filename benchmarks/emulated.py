@@ -10,6 +10,7 @@ they have to come from another.
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ from harness import Benchmark, LeftOutError, Measure, Row, Timing, compare
 from peer import SOURCE
 from targets import require
 
+from movepages.abi import numbers_for
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -35,6 +38,12 @@ EMULATE = (sys.executable, "-m", "movepages", "emulate", "--topology", "4x(16G)"
 PINNED = (*EMULATE[:-1], "--pin", "--")
 _START_SECONDS = 20.0
 IMPORT_NUMPY = (sys.executable, "-c", "import numpy")
+NUMBER = numbers_for(platform.machine())["get_mempolicy"]
+ONE_NUMA_CALL = (
+    *(sys.executable, "-S", "-c"),
+    f"import ctypes; ctypes.CDLL(None).syscall({NUMBER}, 0, 0, 0, 0, 0)",
+)
+"""For the first one the emulator's machine is made, which `true` never waits for."""
 _COMPARED = (
     ("query_again", "query, known pages", 1.0),
     ("query_first", "query, pages never asked for", 3.0),
@@ -78,6 +87,8 @@ def _start_up() -> Iterator[Row]:
         "emulated true": (*EMULATE, "true"),
         "numpy": IMPORT_NUMPY,
         "emulated numpy": (*EMULATE, *IMPORT_NUMPY),
+        "call": ONE_NUMA_CALL,
+        "emulated call": (*EMULATE, *ONE_NUMA_CALL),
     }
     with tempfile.TemporaryDirectory(prefix="movepages-bench-") as folder:
         settings = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
@@ -94,6 +105,9 @@ def _start_up() -> Iterator[Row]:
         imported = _less(took["emulated numpy", clock], ours.median_s)
         of = f"emulated import of numpy, less start-up, {clock} time"
         yield Row(of, imported, Measure.RATIO, 1.6, "native", took["numpy", clock])
+        ours, peer = took["emulated call", clock], took["call", clock]
+        of = f"emulated start-up and first NUMA call, {clock} time"
+        yield Row(of, ours, Measure.EXTRA, None, "native", peer)
 
 
 def _build(folder: Path) -> Path:

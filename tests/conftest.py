@@ -135,3 +135,12 @@ def pools(root: None) -> Iterator[HugePools]:  # noqa: ARG001 - a condition
     found = HugePools()
     yield found
     found.restore()
+
+
+@pytest.fixture
+def huge_pages(root: None) -> Iterator[None]:  # noqa: ARG001 - a condition
+    """Lets processes of this machine map up to 32 huge pages, whatever its pools have."""
+    from guestkit.settings import huge_pages_on_demand
+
+    with huge_pages_on_demand(32):
+        yield

@@ -13,6 +13,8 @@ from movepages.abi import UNWRITTEN
 from movepages.errors import NoSuchProcessError
 from movepages.nodeset import NodeSet
 from movepages.values import (
+    NO_NODE,
+    AccessLog,
     CallResult,
     Ledger,
     Mapping,
@@ -321,3 +323,29 @@ def test_a_task_is_named_for_good():
     info = TaskInfo(7, "boot", 5000, "cat", 0, "S", NodeSet([0]), (0,), (0,))
     assert info.id == TaskId("boot", 7, 5000)
     assert dataclasses.replace(info, start_ticks=5001).id != info.id
+
+
+def test_the_rows_of_one_process():
+    """A log tells which processes it names, each once, and gives the rows of one in their order."""
+    log = AccessLog(
+        np.array([9, 7, 9], np.int32),
+        np.array([1, 2, 3], np.uint64),
+        np.array([0, 1, NO_NODE], np.int32),
+        np.array([NO_NODE, NO_NODE, 4], np.int32),
+        np.array([5, 6, 7], np.int64),
+    )
+    of_9 = log.of(9)
+    assert (log.pids, len(log), len(of_9), len(log.of(8))) == ([7, 9], 3, 2, 0)
+    assert (of_9.address.tolist(), of_9.node.tolist()) == ([1, 3], [0, NO_NODE])
+    assert (of_9.cpu.tolist(), of_9.count.tolist()) == ([NO_NODE, 4], [5, 7])
+
+
+def test_pages_that_find_no_room_were_meant():
+    """They count as asked for and as present, and without them a ledger is not complete."""
+    fits = plan_of((0, 2, PAGE, 0, 1))
+    plan = dataclasses.replace(fits, crowded_pages=3, crowded_bytes=3 * PAGE)
+    rows = [(1, 1, 1, 1), (1, 1, 1, 1)]
+    ledger = ledger_of(plan, rows)
+    assert (ledger.asked, ledger.moved_pages, ledger.complete) == (7, 2, False)
+    assert plan.present_bytes == 7 * PAGE
+    assert ledger_of(fits, rows).complete

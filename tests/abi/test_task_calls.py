@@ -12,14 +12,14 @@ X86_64 = """
 mmap 9  munmap 11  mremap 25  madvise 28  brk 12  shmdt 67  execve 59  execveat 322  getcpu 309
 open 2  openat 257  openat2 437  stat 4  lstat 6  newfstatat 262  statx 332  access 21
 faccessat 269  faccessat2 439  readlink 89  readlinkat 267  seccomp 317  kcmp 312
-process_vm_readv 310  process_vm_writev 311  perf_event_open 298
+process_vm_readv 310  process_vm_writev 311  perf_event_open 298  name_to_handle_at 303
 """
 """Copied from arch/x86/entry/syscalls/syscall_64.tbl."""
 GENERIC = """
 mmap 222  munmap 215  mremap 216  madvise 233  brk 214  shmdt 197  execve 221  execveat 281
 getcpu 168  openat 56  openat2 437  newfstatat 79  statx 291  faccessat 48  faccessat2 439
 readlinkat 78  seccomp 277  kcmp 272  process_vm_readv 270  process_vm_writev 271
-perf_event_open 241
+perf_event_open 241  name_to_handle_at 264
 """
 """Copied from include/uapi/asm-generic/unistd.h; `open` and its like are not among them."""
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")

@@ -33,12 +33,13 @@ class BareWorld:
         self.attached = {}
         self.notice = ""
 
-    def mounts(self):
+    def furnish(self, _directory):
         """Return what the options say."""
         return [tuple(map(Path, pair)) for pair in self.options.mount]
 
-    def handlers(self):
+    def handlers(self, _directory, *, mounted):
         """Return a handler that raises, or one that does nothing."""
+        self.attached["mounted"] = mounted
 
         def failing(_notification):
             raise ValueError("on purpose")
@@ -49,16 +50,13 @@ class BareWorld:
         handler = failing if getattr(self.options, "raise") else idle
         return dict.fromkeys(("move_pages", "mbind", "getcpu", "openat", "execve"), handler)
 
-    def attach(self, pid, *, mounted):
+    def attach(self, pid):
         """Note what is told."""
-        self.attached = {"pid": pid, "mounted": mounted}
+        self.attached["pid"] = pid
 
     def report(self):
         """Return what was noted."""
         return self.attached
-
-    def close(self):
-        """Have nothing to remove."""
 
 
 def become_nobody():

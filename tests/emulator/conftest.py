@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -174,6 +175,13 @@ def emulate(root):  # noqa: ARG001 - page frames are root's to see
     yield declared
     for machine in made:
         machine.close()
+
+
+@pytest.fixture
+def memory_path():
+    """A directory of a file system in memory."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)
 
 
 @pytest.fixture

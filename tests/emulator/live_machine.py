@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from movepages.kernel.semantics import Semantics
+    from movepages.linux.page_facts import PageFactReader
 
 PAGE = 4096
 ABSENT = -2
@@ -53,9 +54,12 @@ class LiveMachine:
         topology: str = "4x(0cpu,1G)",
         semantics: Semantics = LINUX_6_12,
         precision: Precision = Precision.EXACT,
+        page_facts: PageFactReader | None = None,
     ) -> None:
         """Declare the machine; by default host CPUs are spread over four nodes."""
-        self.machine = EmulatedMachine(parse_topology(topology), semantics, precision)
+        self.machine = EmulatedMachine(
+            parse_topology(topology), semantics, precision, page_facts=page_facts
+        )
         self.world = LiveWorld()
         self._handlers = self.machine.handlers()
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

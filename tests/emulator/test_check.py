@@ -13,6 +13,7 @@ from movepages.emulator.check import (
     check,
     frames_problem,
     notification_problem,
+    outer_filter_problem,
     perf_problem,
 )
 from movepages.emulator.filter import Precision, call_numbers
@@ -86,6 +87,13 @@ def test_outer_filter_that_forbids_perf():
     program = refusing("perf_event_open")
     assert "kernel.perf_event_paranoid" in within(program, "perf_problem")
     assert within(program, "best_precision") == "exact"
+
+
+def test_outer_filter_is_looked_for_where_there_is_one():
+    """What a filter outside answers is found out; without any filter nothing is tried."""
+    assert "answers mbind before we can" in within(refusing("mbind"), "outer_filter_problem")
+    assert within(refusing("kcmp"), "outer_filter_problem") == ""
+    assert outer_filter_problem() == ""
 
 
 def test_filter_on_calls_of_no_concern():

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -206,11 +207,10 @@ def test_a_fork_has_faults_of_its_own(fork, memory, record):
         os.sched_yield()
     assert who(recorder, child.pid, numbers(pages)) == [child.pid] * 2 + [None] * 2
     assert who(recorder, pid, numbers(pages)) == [None, pid, pid, None]
+    assert recorder.creator_of(pid) == child.pid
     child.step()
     assert who(recorder, pid, numbers(pages)) == [None] * 4
-    kinds = [type(event) for event in recorder.take_events() if event.pid == pid]
-    assert kinds == [Fork, Exit]
-    assert recorder.take_events() == ()
+    assert recorder.creator_of(pid) is None
 
 
 @host
@@ -219,18 +219,19 @@ def test_another_program_has_other_memory(fork, memory, record):
     pages = memory.private(50)
 
     def body():
-        pages.touch()
         yield
         pages[:25].touch()
+        yield
         os.execv("/bin/sleep", ["sleep", "1000"])  # noqa: S606 - a new program, not a shell's
 
     child = fork(body)
     child.step()
     recorder = record(child.pid)
+    child.step()
+    assert any(who(recorder, child.pid, numbers(pages)))
     os.write(child._go, b"!")
-    while not any(isinstance(event, Exec) for event in recorder.take_events()):
+    while any(who(recorder, child.pid, numbers(pages))):
         os.sched_yield()
-    assert not any(who(recorder, child.pid, numbers(pages)))
     while not len(recorder._spaces[child.pid].table):
         recorder.drain()
 
@@ -358,14 +359,66 @@ def test_ended_processes_are_not_kept_for_ever():
     drains = [drained((k * second, k, k, 0), Exit(k * second + 1, k, k)) for k in range(10, 1000)]
     recorder = seen(*drains)[1]
     assert recorder._spaces == {}
-    assert len(recorder._ended) <= 2
+    assert len(recorder._ended._times_ns) <= 2
 
 
-def test_events_are_told_once_and_in_order():
-    """Those of several drains come by time."""
-    _, recorder = seen(drained(Exec(5, 7, 7), Exit(9, 8, 8)), drained(Fork(4, 7, 7, 5, 5)))
-    assert recorder.take_events() == (Fork(4, 7, 7, 5, 5), Exec(5, 7, 7), Exit(9, 8, 8))
-    assert recorder.take_events() == ()
+def test_creator_is_known_until_its_task_ends():
+    """A task has the thread that made it, be it of another process; who has ended has none."""
+    begun = drained(Fork(1, 7, 7, 5, 6), Fork(2, 7, 8, 7, 7), Fork(3, 9, 9, 7, 8))
+    _, recorder = seen(begun, drained(Exit(4, 7, 8)))
+    assert [recorder.creator_of(tid) for tid in (7, 8, 9, 5)] == [6, None, 8, None]
+
+
+def test_fork_that_is_read_after_the_exit_leaves_no_creator():
+    """A thread that came and went on two CPUs is not kept, whichever ring is read first."""
+    _, recorder = seen(drained(Exit(4, 7, 8)), drained(Fork(2, 7, 8, 7, 7)))
+    assert recorder.creator_of(8) is None
+    assert recorder._creators == {}
+    recorder = seen(drained(Exit(4, 7, 8)), drained(Fork(5, 7, 8, 7, 7)))[1]
+    assert recorder.creator_of(8) == 7
+
+
+def test_what_is_kept_of_a_million_threads_does_not_grow():
+    """However many tasks come and go, only those of the last second and those that live stay."""
+    tenth = 100_000_000
+    drains = [
+        drained(Fork(k * tenth, 7, k, 7, 7), Exit(k * tenth + 1, 7, k)) for k in range(10, 5000)
+    ]
+    recorder = seen(drained(Fork(1, 7, 7, 5, 5)), *drains)[1]
+    assert recorder._creators == {7: 5}
+    assert recorder._spaces[7].threads == {7}
+    assert len(recorder._ended_threads._times_ns) <= 11
+
+
+def test_fault_that_was_taken_is_forgotten():
+    """A fault brings one page about; the next one of that page is another."""
+    recorder = seen(drained((1, 7, 8, 0), (1, 7, 9, 1)))[1]
+    page = np.array([0], dtype=np.uint64)
+    assert recorder.take_faults(7, page)[0].tolist() == [8]
+    assert not recorder.take_faults(7, page)[2].any()
+    assert who(recorder, 7, np.arange(2, dtype=np.uint64)) == [None, 9]
+    assert not recorder.take_faults(5, page)[2].any()
+
+
+def test_pages_are_forgotten_up_to_the_time_they_were_unmapped():
+    """A fault of before counts no more, one of after does, though both are read afterwards."""
+    recorder = FaultRecorder(Written(drained((1, 7, 8, 1), (1, 7, 8, 3))))
+    recorder.drain()
+    recorder.forget(7, 1, 3)
+    later = time.monotonic_ns() + 1_000_000_000
+    recorder._log.drains.append(drained((2, 7, 9, 0), (2, 7, 9, 2), (2, 5, 5, 2), (later, 7, 6, 1)))
+    assert who(recorder, 7, np.arange(5, dtype=np.uint64)) == [9, 6, None, 8, None]
+    assert who(recorder, 5, np.arange(3, dtype=np.uint64)) == [None, None, 5]
+    assert recorder._unmapped == []
+
+
+def test_ranges_that_are_unmapped_do_not_pile_up():
+    """However many there are between two questions, a few are remembered."""
+    recorder = FaultRecorder(Written(drained(*((1, 7, 7, page) for page in range(5)))))
+    for _ in range(1000):
+        recorder.forget(7, 1, 4)
+        assert len(recorder._unmapped) < 64
+    assert who(recorder, 7, np.arange(5, dtype=np.uint64)) == [7, None, None, None, 7]
 
 
 def test_losses_add_up():

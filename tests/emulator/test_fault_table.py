@@ -55,6 +55,16 @@ def test_pages_at_the_borders_of_chunks(page):
     assert last(table, *beside) == [None] * len(beside)
 
 
+def test_what_is_taken_is_told_once():
+    """Taking answers as looking does, and only what was asked for is gone."""
+    table = FaultTable()
+    note(table, [1, 2, CHUNK_PAGES], [7, 8, 9], [0, 1, 2])
+    tids, cpus, known = table.take(numbers(2, 3, CHUNK_PAGES, LAST_PAGE))
+    assert (tids[known].tolist(), cpus[known].tolist()) == ([8, 9], [1, 2])
+    assert known.tolist() == [True, False, True, False]
+    assert last(table, 1, 2, CHUNK_PAGES) == [(7, 0), None, None]
+
+
 @pytest.mark.parametrize(
     ("first", "end"),
     [

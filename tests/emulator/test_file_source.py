@@ -46,6 +46,17 @@ def test_pages_are_counted_by_their_emulated_node(live, source, process):
     assert [word for word in words if word.startswith("N")] == ["N1=2", "N3=3"]
 
 
+def test_what_is_left_of_a_huge_page_is_counted_by_page(live, source, process):
+    """Of a huge page mapped in part the mapped pages count, wherever the folio is."""
+    start = process.mmap(512)
+    process.madvise(start, 512, "hugepage")
+    process.write(start, 512)
+    process.munmap(start + 500 * PAGE, 12)
+    live.put(process.pid, start, [2])
+    words = described(source, process, start)
+    assert [word for word in words if word.startswith("N")] == ["N2=500"]
+
+
 def test_policy_is_the_areas_or_else_the_tasks(live, source, process):
     """A mapping without a policy of its own is shown with the task's, as show_numa_map does."""
     own, plain = process.mmap(2), process.mmap(2)

@@ -15,8 +15,8 @@ import pytest
 
 from movepages.emulator.files import Files
 from movepages.emulator.filter import Files as Opens, Precision, build_filter, call_numbers
-from movepages.emulator.launch import fork_task
-from movepages.emulator.procfs import edit_numa_maps
+from movepages.emulator.launch import fork_task, mount_privately
+from movepages.emulator.procfs import NodePool, edit_numa_maps
 from movepages.emulator.replies import Continue, Descriptor, Value
 from movepages.emulator.supervisor import Supervisor
 from movepages.emulator.sysfs import as_booted, write_tree
@@ -30,6 +30,8 @@ from movepages.topology import parse_topology
 pytestmark = pytest.mark.host
 
 NODES = "/sys/devices/system/node"
+POOL = f"{NODES}/node0/hugepages/hugepages-2048kB"
+PAGES_OF_A_HUGE_PAGE = 512
 AT_FDCWD = (1 << 64) - 100  # as a register holds it
 POSSIBLE = 4
 MACHINE = platform.machine()
@@ -69,6 +71,20 @@ class FourNodes:
         self.asked.append(("used_pages", node))
         return 100
 
+    def pool(self, node):
+        """Return three huge pages, two of them free, for each node."""
+        del node
+        return NodePool(3, 2, 0, 3 * PAGES_OF_A_HUGE_PAGE)
+
+    def attribute(self, name):
+        """Return 7 for the size of a pool; files say all else."""
+        self.asked.append(("attribute", name))
+        return b"7\n" if name.endswith("nr_hugepages") else None
+
+    def open_to_write(self, name, file):
+        """Note it."""
+        self.asked.append(("open_to_write", name, file))
+
 
 @pytest.fixture
 def source():
@@ -79,7 +95,7 @@ def source():
 @pytest.fixture
 def tree(tmp_path):
     """Return where the tree of four nodes stands."""
-    write_tree(as_booted(parse_topology("4 x 1G")), tmp_path / "tree")
+    write_tree(as_booted(parse_topology("4 x 1G"), [2 << 20]), tmp_path / "tree")
     return tmp_path / "tree"
 
 
@@ -326,11 +342,41 @@ def test_counters_follow_what_is_in_use(mounted, tree, source):
     """The meminfo of a node is that of the tree with the pages in use taken off what is free."""
     path = f"{NODES}/node2/meminfo"
     text = text_of(opened(mounted, path.encode())).decode()
-    used = 100 * mmap.PAGESIZE >> 10
+    used = (100 + 3 * PAGES_OF_A_HUGE_PAGE) * mmap.PAGESIZE >> 10
     assert f"Node 2 MemFree:        {(1 << 20) - used:8d} kB\n" in text
     assert f"Node 2 MemUsed:        {used:8d} kB\n" in text
     assert source.asked == [("used_pages", 2)]
     assert text != Path(f"{tree}{path}").read_text(encoding="ascii")
+
+
+def test_attribute_says_what_it_is_now(mounted, unmounted, source):
+    """A size is read from the source, mounted or not; what that does not know is in the file."""
+    for files in (mounted, unmounted):
+        assert text_of(opened(files, f"{POOL}/nr_hugepages".encode())) == b"7\n"
+    assert source.asked == [("attribute", f"{POOL}/nr_hugepages")] * 2
+    assert opened(mounted, f"{POOL}/free_hugepages".encode()) == Continue()
+    assert text_of(opened(unmounted, f"{POOL}/free_hugepages".encode())) == b"0\n"
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_CREAT | os.O_TRUNC])
+def test_attribute_that_is_mounted_is_the_kernels_to_open_for_writing(mounted, source, tree, flags):
+    """It has the rights of the file; the source is told before."""
+    path = f"{POOL}/nr_hugepages"
+    assert opened(mounted, path.encode(), flags) == Continue()
+    assert source.asked == [("open_to_write", path, Path(f"{tree}{path}"))]
+
+
+def test_attribute_that_is_not_mounted_cannot_be_written(unmounted, source):
+    """Nobody is root there."""
+    assert opened(unmounted, f"{POOL}/nr_hugepages".encode(), os.O_WRONLY) == Value(-errno.EACCES)
+    assert source.asked == []
+
+
+def test_attribute_that_the_task_does_not_see_is_not_there(mounted, source):
+    """Where nothing could be mounted over, the kernel says that there is no such file."""
+    path = POOL.replace("node0", "node99").encode() + b"/nr_hugepages"
+    assert opened(mounted, path) == Continue()
+    assert source.asked == []
 
 
 @pytest.fixture
@@ -411,10 +457,10 @@ def under_the_filter():
         def told():
             os.write(writing, body())
 
-        launch = fork_task(told)
+        launch = fork_task(told, furnish=lambda: mount_privately(mounts))
         os.close(writing)
         numbers = call_numbers(MACHINE)
-        assert not launch.mount(mounts)
+        assert not launch.furnished()
         listener = launch.install(build_filter(MACHINE, Precision.LAZY, Opens.ALL))
         launch.start()
         tally = Supervisor(listener, files.handlers(), numbers).serve()
@@ -445,7 +491,7 @@ def test_a_program_reads_what_we_say(mounted, under_the_filter):
 def test_a_program_that_has_the_tree_mounted(source, tmp_path, under_the_filter):
     """Mounted files come from the kernel, counters from us, by links and descriptors as well."""
     directory = tmp_path / "tree"
-    mounts = write_tree(as_booted(parse_topology("4 x 1G")), directory)
+    mounts = write_tree(as_booted(parse_topology("4 x 1G"), [2 << 20]), directory)
     files = Files(source, directory, POSSIBLE, mounted=True)
 
     def body():

@@ -12,6 +12,8 @@ from movepages.errors import UnsupportedError
 from movepages.linux.seccomp import Condition, Filter, Rule, Test
 
 MACHINES = sorted(abi.AUDIT_ARCH)
+MAP_CHANGES = ("mmap", "munmap", "mremap", "brk", "shmdt")
+"""Without madvise, of which only some advice counts."""
 X32 = 0x40000000
 AUDIT_ARCH_I386 = 0x40000003
 O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND = 0, 1, 2, 0o100, 0o1000, 0o2000
@@ -69,7 +71,7 @@ def test_other_calls_are_allowed(machine):
         if interpret(code, number, (2**64 - 1,) * 6, machine=machine) == "notify"
     }
     names = {name for name, number in numbers.items() if number in watched}
-    expected = {*CALLS, "getcpu", "mmap", "munmap", "mremap", "execve", "execveat"}
+    expected = {*CALLS, "getcpu", *MAP_CHANGES, "execve", "execveat"}
     expected |= {"open", "openat", "openat2"} & set(numbers)
     assert names == expected  # madvise asked for 2**32 - 1, which drops nothing
     assert len(watched) == len(expected)
@@ -106,12 +108,20 @@ def test_madvise_is_notified_when_it_drops_pages(advice):
     assert interpret(program(), madvise, (0, 4096, advice)) == expected
 
 
-@pytest.mark.parametrize("call", ["munmap", "mremap", "execve", "execveat", "mmap", "madvise"])
+@pytest.mark.parametrize(
+    ("end", "expected"), [(0, "allow"), (1, "notify"), (0x5555_0000_1000, "notify")]
+)
+def test_brk_is_notified_when_it_sets_an_end(end, expected):
+    """brk(0) only asks where the heap ends, which every program does."""
+    assert interpret(program(), TASK_CALL_NUMBERS["x86_64"]["brk"], (end,)) == expected
+
+
+@pytest.mark.parametrize("call", [*MAP_CHANGES, "madvise", "execve", "execveat"])
 def test_map_changes_are_not_notified_when_lazy(call):
     """Lazy precision is told of nothing that changes the map."""
     number = TASK_CALL_NUMBERS["x86_64"][call]
     code = program(precision=Precision.LAZY, files=Files.NONE)
-    assert interpret(code, number, (0, 0, 4, 0x32)) == "allow"
+    assert interpret(code, number, (1 << 12, 0, 4, 0x32)) == "allow"
 
 
 @pytest.mark.parametrize(("call", "place"), [("openat", 2), ("open", 1)])
@@ -197,7 +207,9 @@ def test_calls_with_conditions_come_first(machine):
     numbers = call_numbers(machine)
     code = list(abi.SOCK_FILTER.iter_unpack(program(machine)))
     order = [k for instruction, _, _, k in code if instruction == 0x15]
-    places = [order.index(numbers[name]) for name in ("mmap", "madvise", "munmap", "move_pages")]
+    places = [
+        order.index(numbers[name]) for name in ("mmap", "madvise", "brk", "munmap", "move_pages")
+    ]
     assert all(before < after for before, after in pairwise(places))
 
 

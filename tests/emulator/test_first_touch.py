@@ -48,7 +48,7 @@ def touch(task, thing, capacity):
 
     def touched(*pages, order=0, cached=False):
         return place(
-            Touch(task, at), thing, np.array(pages), order, capacity, cached=cached
+            Touch(task, at), thing.policies, np.array(pages), order, capacity, cached=cached
         ).tolist()
 
     return touched

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from movepages.emulator.filter import Files, Precision, build_filter
-from movepages.emulator.launch import fork_task, mount_privately
+from movepages.emulator.launch import fork_task, furnish, mount_privately
 from movepages.errors import UnsupportedError
 
 pytestmark = pytest.mark.emulator
@@ -131,6 +133,59 @@ def test_program_runs_though_nothing_is_mounted(tree):
         f"runpy.run_path({str(bare)!r}, run_name='__main__')"
     )
     assert in_namespaces_without_rights(code).split() == ["Seccomp:", "2"]
+
+
+@pytest.mark.parametrize("mounts", [True, False], ids=["mounted", "no such source"])
+def test_files_are_made_by_the_child(tmp_path, mounts):
+    """What it writes is mounted for it alone, and in the directory only where it cannot be."""
+
+    def write(directory):
+        (directory / "online").write_text("0-6\n")
+        for name in ("devices", "made") if mounts else ("missing/..",):
+            (directory / name.partition("/")[0]).mkdir()
+        return [(directory, NODE_DIRECTORY)] if mounts else [(directory, "/proc/1/mem/x")]
+
+    out, into = os.pipe()
+    online = Path(NODE_DIRECTORY, "online")
+    launch = fork_task(
+        lambda: os.write(into, online.read_bytes()), furnish=partial(furnish, tmp_path, write)
+    )
+    problem = launch.furnished()
+    assert bool(problem) is not mounts
+    assert bool(list(tmp_path.iterdir())) is not mounts
+    listener = launch.install(FILTER)
+    launch.start()
+    assert listener.receive() is None
+    listener.close()
+    assert ended(launch) == 0
+    assert os.read(out, 64) == (b"0-6\n" if mounts else online.read_bytes())
+
+
+def test_files_that_cannot_be_made():
+    """A child that cannot write its files says why, and never runs."""
+
+    def fails():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    launch = fork_task(os.abort, furnish=fails)
+    with pytest.raises(UnsupportedError, match="No space left on device; see that there is room"):
+        launch.furnished()
+    assert ended(launch) == 126
+
+
+def test_many_mounts(tmp_path):
+    """A machine of a thousand mounts, far more than a packet holds, is furnished."""
+    places = [tmp_path / f"{number:0200}" for number in range(1000)]
+    for place in places:
+        place.mkdir()
+    (tmp_path / "source").mkdir()
+    launch = fork_task(
+        lambda: None,
+        furnish=lambda: mount_privately((tmp_path / "source", place) for place in places),
+    )
+    assert launch.furnished() == ""
+    launch.abandon()
+    assert ended(launch) == 126
 
 
 def test_nothing_to_mount_needs_no_namespace():

@@ -122,6 +122,71 @@ def test_child_keeps_what_its_parent_unmaps(live, process, placed):
     assert live.where(child.pid, placed, 8) == [3] * 8
 
 
+HUGE = 512
+"""Pages in a huge page."""
+
+
+@pytest.mark.usefixtures("huge_pages")
+@pytest.mark.parametrize(
+    ("call", "first", "pages", "gone"),
+    [
+        ("munmap", 0, 2 * HUGE, 2),
+        ("munmap", 0, HUGE, 1),
+        ("munmap", 0, HUGE - 1, 0),
+        ("munmap", 0, HUGE + 1, 0),
+        ("munmap", 1, HUGE, 0),
+        ("madvise", 0, 2 * HUGE - 1, 1),
+        ("madvise", HUGE, HUGE, 1),
+        ("madvise", 1, 2 * HUGE - 1, 0),
+    ],
+)
+def test_page_of_a_pool_goes_in_one_piece(live, call, first, pages, gone):
+    """A range that ends within one is refused by munmap, and cut to its beginning by madvise."""
+    process = live.world.process()
+    start = process.mmap(2 * HUGE, huge=True)
+    for page in (0, HUGE):
+        process.write(start + page * PAGE)
+        live.put(process.pid, start + page * PAGE, [3])
+    own = live.machine.processes.task(process.pid).mm.own
+    (pool,) = (thing for order, thing in own.items() if order)
+    assert len(pool.pages.placed()) == 2
+    live.lets_through(call, process.pid, start + first * PAGE, pages * PAGE, DONTNEED)
+    assert len(pool.pages.placed()) == 2 - gone
+
+
+@pytest.mark.parametrize(
+    ("flags", "pages", "target"),
+    [
+        (8 | MAYMOVE, 4, 0),
+        (REMAP_FIXED, 4, 1 << 40),
+        (MAYMOVE | REMAP_FIXED, 4, (1 << 40) + 1),
+        (MAYMOVE | REMAP_FIXED, 4, WHOLE_SPACE),
+        (MAYMOVE | 4, 16, 0),
+        (4, 8, 0),
+        (0, 1 << 45, 0),
+    ],
+)
+def test_mremap_that_the_kernel_refuses_changes_nothing(
+    live, process, placed, flags, pages, target
+):
+    """Unknown flags, a place that is none, sizes that do not fit: pages stay, and none is cut."""
+    live.lets_through("mremap", process.pid, placed, 8 * PAGE, pages * PAGE, flags, target)
+    assert live.where(process.pid, placed, 8) == [3] * 8
+    assert live.machine.processes.task(process.pid).mm.remaps == []
+
+
+def test_mremap_that_has_failed_leaves_nothing_behind(live, process, placed):
+    """A call without a trace is given up once its thread makes another: it has ended by then."""
+    live.lets_through("mremap", process.pid, placed, 8 * PAGE, 16 * PAGE, MAYMOVE)
+    mm = live.machine.processes.task(process.pid).mm
+    assert len(mm.remaps) == 1
+    assert live.where(process.pid, placed, 8) == [3] * 8
+    assert len(mm.remaps) == 1
+    live.get_mempolicy(process.pid, PolicyQuery.ADDR, placed)
+    assert mm.remaps == []
+    assert live.where(process.pid, placed, 8) == [3] * 8
+
+
 class Mapped:
     """A child that remaps memory of its own."""
 

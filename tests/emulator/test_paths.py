@@ -10,6 +10,7 @@ import pytest
 
 from movepages.emulator.paths import (
     AT_FDCWD,
+    AttributeFile,
     CounterFile,
     PathView,
     ProcFile,
@@ -23,6 +24,9 @@ pytestmark = pytest.mark.host
 
 OWN_STATUS = ProcFile(None, None, "status", of_thread=False)
 WAITER = "import sys; print(flush=True); sys.stdin.read()"
+POOL = "/sys/devices/system/node/node0/hugepages/hugepages-2048kB"
+FREE = AttributeFile(f"{POOL}/free_hugepages")
+WEIGHT = "/sys/kernel/mm/mempolicy/weighted_interleave/node0"
 
 
 @pytest.fixture
@@ -77,6 +81,9 @@ def found(view, path, dirfd=AT_FDCWD, *, follow=True):
         (b"/sys/bus/node/devices/node0/vmstat", CounterFile(0, "vmstat")),
         (b"/sys/devices/system/cpu/cpu0/node0/numastat", CounterFile(0, "numastat")),
         (b"/sys/devices/system/node/node12/numastat", CounterFile(12, "numastat")),
+        (POOL.encode() + b"/nr_hugepages", AttributeFile(f"{POOL}/nr_hugepages")),
+        (b"/sys/bus/node/devices/node0/hugepages/hugepages-2048kB/free_hugepages", FREE),
+        (WEIGHT.encode(), AttributeFile(WEIGHT)),
     ],
 )
 def test_paths_that_are_ours(view, path, meant):
@@ -101,6 +108,8 @@ def test_paths_that_are_ours(view, path, meant):
         b"/proc/self/ns/user/status",
         b"/sys/devices/system/node/online",
         b"/sys/devices/system/node/node0/online",
+        b"/sys/devices/system/node/node0",
+        b"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
         b"/tmp/proc/self/status",
     ],
 )

@@ -10,15 +10,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 from live_machine import bind
 
 from movepages.abi import MAX_NUMNODES, Mode, MoveFlag
 from movepages.emulator.objects import Objects
-from movepages.emulator.overlay import NOT_PLACED
-from movepages.emulator.processes import Limbo, Processes, parse_stat
+from movepages.emulator.overlay import count_pages
+from movepages.emulator.processes import Processes
 from movepages.errors import NoSuchProcessError
 
 host = pytest.mark.host
@@ -28,69 +26,6 @@ KTHREADD = 2
 NOBODY_HAS_THIS_PID = 1 << 30
 CLONE3 = 435  # on all architectures
 CLONE_ARGS_BYTES = 80
-
-
-# -- /proc/TID/stat ---------------------------------------------------------------------------
-
-FIELDS = [str(number) for number in range(4, 53)]
-"""The fields after the state, each by its number in proc_pid_stat(5)."""
-
-
-def line(name, state="S", fields=FIELDS):
-    """Write a stat file."""
-    return f"7 ({name}) {state} {' '.join(fields)}\n".encode()
-
-
-@pytest.mark.parametrize("name", ["cat", "a) S 1", ") (", ""])
-def test_stat_is_read_by_the_numbers_of_the_man_page(name):
-    """Fields are those of proc_pid_stat(5), whatever the name of the program has in it."""
-    stat = parse_stat(line(name))
-    assert (stat.state, stat.parent, stat.started, stat.size_bytes) == ("S", 4, 22, 23)
-    assert stat.cpu == 39
-    assert stat.image == (26, 27, 28, 48)
-
-
-def test_stat_of_a_task_that_is_gone_is_empty():
-    """Nothing to read means that there is no such task."""
-    with pytest.raises(ProcessLookupError):
-        parse_stat(b"")
-
-
-@host
-def test_stat_of_this_process_is_as_the_kernel_has_it():
-    """Parent, state and CPU of a live file are those that other calls tell."""
-    stat = parse_stat(Path("/proc/self/stat").read_bytes())
-    assert (stat.parent, stat.state) == (os.getppid(), "R")
-    assert stat.cpu in os.sched_getaffinity(0)
-    assert stat.size_bytes > 0
-
-
-# -- pages between two places -----------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(1, 9), unique=True, max_size=6))))
-def test_limbo_is_a_dictionary_that_gives_each_page_once(steps):
-    """What was put in last for a frame comes out, once."""
-    limbo, model = Limbo(), {}
-    for number, (adds, frames) in enumerate(steps):
-        array = np.array(frames, dtype=np.int64)
-        node = number % 100
-        if adds:
-            limbo.add(array, np.full(len(frames), node, dtype=np.int8))
-            model |= dict.fromkeys(frames, node)
-        else:
-            expected = [model.pop(frame, NOT_PLACED) for frame in frames]
-            assert limbo.take(array).tolist() == expected
-
-
-def test_unknown_frames_are_not_in_limbo():
-    """Frame 0, which is what cannot be seen, has no node however often it is asked for."""
-    limbo = Limbo()
-    limbo.add(np.array([5]), np.array([3], dtype=np.int8))
-    assert limbo.take(np.array([0, 5, 0])).tolist() == [NOT_PLACED, 3, NOT_PLACED]
-
-
-# -- live tasks -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -122,7 +57,7 @@ def test_nobody_is_no_task_and_leaves_nothing_open(processes):
 def test_task_that_ends_while_it_is_looked_at_leaves_nothing_open(live, tmp_path):
     """A stat file without the status beside it is a task that has ended since."""
     (tmp_path / "7").mkdir()
-    (tmp_path / "7/stat").write_bytes(line("cat"))
+    (tmp_path / "7/stat").write_bytes(Path("/proc/self/stat").read_bytes())
     processes = Processes(Objects(), tmp_path, live.machine)
     before = open_files()
     with pytest.raises(NoSuchProcessError, match="7"):
@@ -248,7 +183,10 @@ def test_exec_makes_a_new_memory_and_keeps_the_policy(live, processes, fork):
     task.policy = bind(2)
     before = task.mm
     live.machine.settle(task, before)
-    own, used = int(before.anonymous.pages.count()[2]), live.used()[2]
+    pages = before.anonymous.pages
+    placed = pages.placed()
+    own = int(count_pages(pages.nodes(placed), pages.orders(placed))[2])
+    used = live.used()[2]
     assert used > own > 0
     with pytest.raises(EOFError):
         child.step()
@@ -303,6 +241,23 @@ def test_thread_id_that_is_used_again_is_not_the_old_task(processes, fork):
         assert (new.policy, new.mm is old.mm) == (None, False)
         with pytest.raises(ProcessLookupError):
             processes.task(NOBODY_HAS_THIS_PID)
+    finally:
+        os.kill(again, signal.SIGKILL)
+
+
+@host
+def test_thread_id_that_is_used_again_has_not_the_old_policy(processes, fork):
+    """Who asks for nothing but a thread's own policy is not told that of one that has ended."""
+    child = fork()
+    processes.task(child.pid).policy = bind(2)
+    assert processes.known(child.pid).policy == bind(2)
+    child.kill()
+    os.waitpid(child.pid, 0)
+    with pytest.raises(NoSuchProcessError):
+        processes.known(child.pid)
+    again = forked_as(child.pid)
+    try:
+        assert processes.known(child.pid).policy is None
     finally:
         os.kill(again, signal.SIGKILL)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from movepages.emulator.procfs import edit_node_file, edit_numa_maps, edit_status
+from movepages.emulator.procfs import NodePool, edit_node_file, edit_numa_maps, edit_status
 from movepages.linux.numa_maps import parse_numa_maps
 from movepages.linux.status import parse_status
 from movepages.nodeset import NodeSet
@@ -193,6 +193,20 @@ def test_meminfo_of_a_node_in_use():
 def test_no_node_has_less_than_nothing_free():
     """More pages in use than there is memory leave none free."""
     assert b"Node 0 MemFree:               0 kB\n" in edit_node_file("meminfo", MEMINFO, 1 << 20)
+
+
+def test_pool_of_a_node_holds_memory_that_is_not_free():
+    """What it has grown by is used, and is nobody's anonymous memory; its own lines tell of it."""
+    edited = edit_node_file("meminfo", MEMINFO, 0, NodePool(5, 3, 1, 200))
+    used = 200 * PAGE_KIB
+    assert b"Node 0 MemFree:        %8d kB\n" % (450576 - used) in edited
+    assert b"Node 0 MemUsed:        %8d kB\n" % (26392 + used) in edited
+    assert b"Node 0 AnonPages:           116 kB\n" in edited
+    assert b"Node 0 HugePages_Free:      3\n" in edited
+    vmstat = b"nr_free_pages 1000\nnuma_hit 0\nnr_anon_pages 3\n"
+    assert edit_node_file("vmstat", vmstat, 0, NodePool(5, 3, 1, -200)) == (
+        b"nr_free_pages 1200\nnuma_hit 0\nnr_anon_pages 3\n"
+    )
 
 
 def test_counters_of_a_node_in_use():

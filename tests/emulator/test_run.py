@@ -293,3 +293,52 @@ def test_supervisor_killed_without_privilege(start):
     code, said = program.ended()
     assert program.gone()
     assert (code, "of sh w" in said) == (1, True)
+
+
+def test_signals_to_the_group_reach_the_program_once(start):
+    """What a shell sends to a job (`kill %1`) comes once; what only the front got is passed on."""
+    code = python(
+        "import signal",
+        "numbers = signal.valid_signals() - {signal.SIGCHLD}",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, numbers)",
+        "print('ready', flush=True)",
+        f"{FOREVER} print(int(signal.sigwait(numbers)), flush=True)",
+    )
+    program = start(*BARE, "--", *code, process_group=0)
+    assert program.says() == "ready"
+    for _ in range(3):
+        os.killpg(program.process.pid, signal.SIGUSR1)
+        assert program.says() == str(int(signal.SIGUSR1))
+        program.process.send_signal(signal.SIGUSR2)
+        assert program.says() == str(int(signal.SIGUSR2))
+
+
+def test_signals_to_the_group_where_the_program_has_its_own(start):
+    """A program that has left the process group gets what was sent to it, by way of the front."""
+    code = python(
+        "import os, signal",
+        "numbers = signal.valid_signals() - {signal.SIGCHLD}",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, numbers)",
+        "os.setpgid(0, 0)",
+        "print('ready', flush=True)",
+        f"{FOREVER} print(int(signal.sigwait(numbers)), flush=True)",
+    )
+    program = start(*BARE, "--", *code, process_group=0)
+    assert program.says() == "ready"
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        os.killpg(program.process.pid, number)
+        assert program.says() == str(int(number))
+
+
+def test_place_for_generated_files_that_cannot_be_written(bare, tmp_path):
+    """A TMPDIR that is not there is a sentence with the remedy, and nothing runs."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "none")}
+    done = bare("sh", "-c", "echo ran", env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot be made (No such file or directory); set TMPDIR" in done.stderr
+
+
+def test_place_for_generated_files_is_left_empty(bare, tmp_path):
+    """In the TMPDIR that the user names nothing is left behind."""
+    assert bare("true", env={**os.environ, "TMPDIR": str(tmp_path)}).returncode == 0
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from movepages.emulator.host_cpus import place_cpus, read_host_cpus
-from movepages.emulator.sysfs import WHOLE, as_booted, grouped, write_tree
+from movepages.emulator.sysfs import (
+    WHOLE,
+    as_booted,
+    grouped,
+    read_huge_page_sizes,
+    write_tree,
+)
 from movepages.linux import nodes
 from movepages.nodeset import NodeSet
 from movepages.topology import Access, HugePool, Tier, parse_topology
@@ -257,3 +263,24 @@ def test_what_a_kernel_adds():
     assert booted.tiers == (Tier(4, NodeSet([0, 1])),)
     assert [node.weight for node in booted] == [1, 1, 1]
     assert as_booted(booted) == booted
+
+
+def test_each_node_has_a_pool_of_each_size_of_huge_pages():
+    """What the machine declares stays; pools of sizes that the host has besides are empty."""
+    pool = HugePool(2 << 20, 8, 4, 1)
+    declared = parse_topology("2")
+    declared = replace(
+        declared, nodes=(replace(declared.node(0), huge_pools=(pool,)), declared.node(1))
+    )
+    booted = as_booted(declared, [1 << 30, 2 << 20])
+    empty = HugePool(1 << 30, 0, 0, 0)
+    assert booted.node(0).huge_pools == (pool, empty)
+    assert booted.node(1).huge_pools == (HugePool(2 << 20, 0, 0, 0), empty)
+
+
+def test_sizes_of_huge_pages_are_those_of_the_host(tmp_path):
+    """They are read from the names of the host's pools; a kernel without hugetlbfs has none."""
+    assert read_huge_page_sizes(tmp_path) == ()
+    for name in ("hugepages-2048kB", "hugepages-1048576kB", "other"):
+        (tmp_path / "kernel/mm/hugepages" / name).mkdir(parents=True)
+    assert read_huge_page_sizes(tmp_path) == (2 << 20, 1 << 30)

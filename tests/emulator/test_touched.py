@@ -11,9 +11,10 @@ import pytest
 from guestkit.memory import Memory
 from live_machine import PAGE, bind
 
-from movepages.abi import Mode
+from movepages.abi import Mode, MoveFlag
 from movepages.emulator.filter import Precision
 from movepages.errors import FilteredError, NotPermittedError, UnsupportedError
+from movepages.linux.perf_event import open_fault_log
 
 pytestmark = pytest.mark.host
 
@@ -26,9 +27,10 @@ def logged(emulate, fork):
         live = emulate(precision=Precision.FAULTS)
         child = fork(body)
         try:
-            live.machine.attach(child.pid, mounted=False)
+            log = open_fault_log(child.pid, range(os.cpu_count()), 64, exclude_kernel=False)
         except (FilteredError, NotPermittedError, UnsupportedError) as error:
             pytest.skip(str(error))
+        live.machine.attach(child.pid, log)
         return live, child
 
     return begun
@@ -42,7 +44,8 @@ def test_whoever_asks_is_assumed(live):
     for touches in (touchers.all_of, touchers.certain):
         ((touch, which),) = touches(task, pages, 0)
         assert (touch.task, which.tolist()) == (task, [0, 1, 2])
-        assert touch.at.local == live.machine.node_of_cpu(task.stat().cpu)
+        nodes = {live.machine.node_of_cpu(cpu) for cpu in os.sched_getaffinity(process.pid)}
+        assert touch.at.local in nodes
     assert not touchers.touched(task, pages).any()
     assert (touchers.creator_of(process.pid), touchers.report()) == (None, {})
 
@@ -152,6 +155,33 @@ def test_copy_of_a_populated_page_is_counted_once(logged):
         os.kill(grandchild, 9)
 
 
+def test_page_that_nobody_touched_is_one_for_parent_and_child(logged):
+    """What mlock has brought in before a fork is shared: moving it moves it for both."""
+
+    def body():
+        from guestkit.memory import lock
+
+        pages = Memory().private(2)
+        yield pages.start
+        lock(pages)
+        pid = os.fork()
+        if not pid:
+            threading.Event().wait()
+        yield pid
+
+    live, child = logged(body)
+    start = child.step()
+    live.machine.processes.task(child.pid)
+    grandchild = child.step()
+    try:
+        live.put(child.pid, start, [3], MoveFlag.MOVE_ALL)
+        before = live.where(child.pid, start, 2)
+        assert live.where(grandchild, start, 2) == before
+        assert before[0] == 3
+    finally:
+        os.kill(grandchild, 9)
+
+
 def test_creator_is_known_by_the_log(logged):
     """A child belongs to the thread that forked it, whatever its process's leader has as policy."""
 
@@ -207,4 +237,34 @@ def test_creators_of_tasks_that_have_ended_are_forgotten(logged):
     child.step()
     last = child.step()
     assert live.machine.touchers.creator_of(last) is None
-    assert live.machine.touchers._creators == {}
+    assert child.pid not in live.machine.touchers.recorder._creators.values()
+
+
+def test_page_that_was_placed_was_not_touched_since(logged):
+    """A fault says that a page is new once: where its frame changes later, the kernel moved it."""
+
+    def body():
+        pages = Memory().private(2)
+        yield pages.start
+        pages.touch()
+        pid = os.fork()
+        if not pid:
+            threading.Event().wait()
+        yield pid
+        pages[:1].touch()
+        yield
+
+    live, child = logged(body)
+    start = child.step()
+    grandchild = child.step()
+    try:
+        task, pages = live.machine.processes.task(child.pid), np.arange(2) + start // PAGE
+        assert live.machine.touchers.touched(task, pages).tolist() == [True, True]
+        live.where(child.pid, start, 2)
+        assert live.machine.touchers.touched(task, pages).tolist() == [False, False]
+        child.step()
+        assert live.machine.touchers.touched(task, pages).tolist() == [True, False]
+        live.machine.forget_range(task, start // PAGE, start // PAGE + 1, policies=False)
+        assert live.machine.touchers.touched(task, pages).tolist() == [False, False]
+    finally:
+        os.kill(grandchild, 9)

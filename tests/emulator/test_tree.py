@@ -105,6 +105,27 @@ tree.end_descendants()
     assert run(one, then) == ["0", "True", "0"]
 
 
+def test_end_below_children():
+    """What is below a child that adopts orphans is ended, daemons too, and the child is not."""
+    body = """
+        tree.adopt_orphans()
+        if os.fork() == 0:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+            os.fork()
+            os.write(into, b"x")
+            signal.pause()
+        os.wait()
+        try:
+            while True: os.wait()
+        except ChildProcessError:
+            os._exit(7)
+"""
+    then = "tree.end_below_children(); print(os.waitstatus_to_exitcode(os.wait()[1]))"
+    assert run(body, then) == ["7"]
+
+
 def test_descendants_leave_this_process_out():
     """A process is not its own descendant."""
     assert run(TREE, "print(os.getpid() in tree.descendants()); tree.end_descendants()") == [

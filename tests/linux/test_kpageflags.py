@@ -41,6 +41,15 @@ def test_a_machine_without_the_file_is_an_error(tmp_path):
     """Absence is not passed off as frames without flags."""
     with pytest.raises(FileNotFoundError):
         kpageflags.read_flags(np.array([0], dtype=np.uint64), tmp_path)
+    with pytest.raises(FileNotFoundError):
+        kpageflags.read_run(0, 1, tmp_path)
+
+
+@pytest.mark.parametrize(("first", "count", "found"), [(0, 3, 3), (1, 2, 2), (1, 3, 2), (3, 1, 0)])
+def test_a_run_of_frames_ends_with_the_memory(tree, first, count, found):
+    """Frames side by side are read at once, as many as there are."""
+    alone = kpageflags.read_flags(np.arange(first, first + found, dtype=np.uint64), tree)
+    assert kpageflags.read_run(first, count, tree).tolist() == alone.tolist()
 
 
 @pytest.mark.host

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +12,9 @@ from guestkit.memory import PROT_NONE, unmap
 from guestkit.pages import HUGE_PAGES, PAGE_BYTES
 
 from movepages.abi.pagemap import PagemapBit
-from movepages.errors import ArgumentError, NoSuchProcessError
+from movepages.errors import ArgumentError
 from movepages.linux import pagemap
-from movepages.linux.page_facts import PageFactReader, PageFacts, find_reader, read_page_facts
+from movepages.linux.page_facts import PageFactReader, PageFacts, find_reader
 from movepages.linux.page_frames import read_zero_frames
 
 pytestmark = pytest.mark.host
@@ -121,7 +120,8 @@ def test_shared_memory_and_files(fork, memory, reader, tmp_path):
     assert told(facts_of(of_file, reader)) == ["pfx", "pfx"]
     array = np.frombuffer(private, dtype=np.uint8)
     page = np.array([array.ctypes.data // PAGE_BYTES], dtype=np.uint64)
-    assert told(read_page_facts(0, page, PAGE_BYTES)) == ["px"]
+    with pagemap.open_pagemap(0) as descriptor:
+        assert told(reader.read(descriptor, page)) == ["px"]
     child = fork(lambda: iter([int(shared.data[0, 0])]))
     child.step()
     assert told(facts_of(shared, reader)) == ["pf", ""]
@@ -302,11 +302,3 @@ def test_the_kernel_is_tried_and_not_its_version(monkeypatch):
     found = find_reader(PAGE_BYTES)
     assert not found.scans
     assert found.zero_frames == read_zero_frames(PAGE_BYTES)
-
-
-def test_facts_by_pid(no_pid, memory):
-    """A pid does as well as an open pagemap; one that nobody has is named."""
-    pages = memory.private(1).touch()
-    assert told(read_page_facts(os.getpid(), numbers(pages), PAGE_BYTES)) == ["px"]
-    with pytest.raises(NoSuchProcessError, match=f"no process {no_pid}"):
-        read_page_facts(no_pid, numbers(pages), PAGE_BYTES)

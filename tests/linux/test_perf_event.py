@@ -115,6 +115,29 @@ def test_a_page_that_is_present_has_no_second_fault(fork, memory, open_log):
     assert pages_of(log.drain(), pages)[0] == [2, 3]
 
 
+def test_what_was_collected_comes_with_the_next_drain(fork, memory, open_log):
+    """Collecting makes room in a ring of four pages, and loses nothing and no order."""
+    pages = memory.private(30 * 20)
+
+    def body():
+        gc.disable()
+        for first in range(0, len(pages), 30):
+            yield
+            pages[first : first + 30].touch()
+
+    child = fork(body)
+    for _ in range(2):
+        child.step()
+    log = open_log(child.pid, 4)
+    for _ in range(18):
+        child.step()
+        log.collect()
+    assert log.collected_bytes >= 40 * 30 * 18
+    faults = log.drain()
+    assert (pages_of(faults, pages)[0], faults.lost) == (list(range(30, 30 * 19)), 0)
+    assert log.collected_bytes == 0
+
+
 def test_what_was_drained_is_not_there_again(fork, memory, open_log):
     """A ring of four pages is read round and round; each fault is seen once."""
     pages = memory.private(30 * 40)

@@ -111,6 +111,8 @@ def test_threads_that_ended_are_left_out(put_process, put):
     put("proc/7/task/8/stat", stat(8, 6, "X"))
     with pytest.raises(NoSuchProcessError, match="there is no process 7"):
         read_threads(7, root)
+    with pytest.raises(NoSuchProcessError, match="there is no process 8"):
+        read_threads(8, root)
 
 
 @pytest.mark.parametrize(

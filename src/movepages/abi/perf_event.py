@@ -23,6 +23,10 @@ class SampleType(IntFlag):
     CPU = 1 << 7
 
 
+SAMPLE_TYPE = SampleType.TID | SampleType.TIME | SampleType.ADDR | SampleType.CPU
+"""What we ask samples to hold, and as far as they can the other records as well."""
+
+
 class AttrFlag(IntFlag):
     """The bit field of struct perf_event_attr."""
 

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from movepages.cli.command import subcommand
 from movepages.cli.exit_codes import ExitCode
+from movepages.emulator.declared import (
+    MOST_NODES,
+    PRECISIONS,
+    SEMANTICS,
+    equal_nodes,
+)
 from movepages.errors import TopologyError, UnsupportedError
 
 if TYPE_CHECKING:
-    from movepages.emulator.filter import Precision
-    from movepages.emulator.machine import EmulatedMachine
     from movepages.emulator.run import World
-    from movepages.kernel.semantics import Semantics
     from movepages.topology import Topology
 
 _DEFAULT_NODES = 4
 _NODE_DIRECTORY = "sys/devices/system/node"
-_SEMANTICS = {
-    "6.12": "LINUX_6_12",
-    "2.6.18": "LINUX_2_6_18",
-    "patch": "PATCH_2006",
-    "2006": "DOCUMENTED_2006",
-}
 
 
 @subcommand(
@@ -39,7 +35,7 @@ _SEMANTICS = {
 )
 @click.option(
     "--nodes",
-    type=click.IntRange(1, 128),
+    type=click.IntRange(1, MOST_NODES),
     metavar="N",
     help="N nodes that share this machine's memory; 4 by default.",
 )
@@ -51,13 +47,13 @@ _SEMANTICS = {
 )
 @click.option(
     "--semantics",
-    type=click.Choice(list(_SEMANTICS)),
+    type=click.Choice(list(SEMANTICS)),
     default="6.12",
     help="Whose answers: Linux 6.12 or 2.6.18, the patch's code, or the text of 2006.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["lazy", "exact", "faults"]),
+    type=click.Choice(PRECISIONS),
     help="How exactly first touch is known; the best that works here by default.",
 )
 @click.option("--pin", is_flag=True, help="Keep program and emulator on one CPU: quicker calls.")
@@ -101,7 +97,7 @@ def run(
         raise click.UsageError("give either --nodes or --topology: both describe the machine")
     if not command:
         raise click.UsageError("give a command to run, or --check")
-    topology = _topology(machine or _equal_nodes(nodes or _DEFAULT_NODES))
+    topology = _topology(machine or equal_nodes(nodes or _DEFAULT_NODES))
     return _emulate(command, topology, declared=machine is not None, **options)
 
 
@@ -115,12 +111,6 @@ def _check() -> ExitCode:
             click.echo(f"     {finding.problem}")
     works = not any(finding.problem and finding.required for finding in findings)
     return ExitCode.DONE if works else ExitCode.CANNOT
-
-
-def _equal_nodes(nodes: int) -> str:
-    """Declare nodes that have this machine's memory between them, in whole MiB."""
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return f"{nodes} x {max(1, memory_bytes // nodes >> 20)}M"
 
 
 def _topology(machine: str) -> Topology:
@@ -157,12 +147,15 @@ def _emulate(
     files: str,
     report: Path | None,
     verbose: bool,
-) -> int:
-    from movepages.emulator.check import best_precision
+) -> NoReturn:
+    from movepages.emulator.check import best_precision, outer_filter_problem
+    from movepages.emulator.deferred import defer_machine
     from movepages.emulator.filter import Files, Precision
-    from movepages.emulator.front import end_like
+    from movepages.emulator.front import leave
     from movepages.emulator.run import Program, Settings, run
 
+    if problem := outer_filter_problem():
+        click.echo(f"movepages: {problem}", err=True)
     known = Precision(precision) if precision else best_precision()
     if report is not None:
         report = _empty(report)
@@ -171,23 +164,12 @@ def _emulate(
     )
 
     def world() -> World:
-        made = _world(topology, semantics, known)
+        made = defer_machine(topology, semantics, known)
         if not declared and not verbose:  # nobody has asked for the CPUs that are missing
             made.notice = ""
         return made
 
-    code = run(Program.of(command), world, settings)
-    if code < 0:
-        end_like(-code)
-    return code
-
-
-def _world(topology: Topology, semantics: str, precision: Precision) -> EmulatedMachine:
-    from movepages.emulator.machine import EmulatedMachine
-    from movepages.kernel import semantics as known
-
-    chosen: Semantics = getattr(known, _SEMANTICS[semantics])
-    return EmulatedMachine(topology, chosen, precision)
+    leave(run(Program.of(command), world, settings))
 
 
 def _empty(report: Path) -> Path:

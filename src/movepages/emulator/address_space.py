@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movepages.abi.pagemap import PageFlag, PagemapBit
+from movepages.abi.pagemap import PagemapBit
 from movepages.abi.procmap import VmaFlag
 from movepages.emulator.first_touch import place
 from movepages.emulator.live_area import read_area
 from movepages.emulator.objects import ZERO_PAGE
-from movepages.emulator.overlay import EXCLUSIVE, NOT_PLACED, count_pages, distinct, runs
-from movepages.emulator.seen import Seen, present_pages
+from movepages.emulator.overlay import EXCLUSIVE, GROUPED, NOT_PLACED, distinct, runs
+from movepages.emulator.seen import Seen, present_pages, read_present_pages
+from movepages.errors import no_such_process
 from movepages.kernel.ports import NONE
-from movepages.linux.kpageflags import has, read_flags
-from movepages.linux.reading import read_optional
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +32,9 @@ if TYPE_CHECKING:
     from movepages.emulator.first_touch import Touch
     from movepages.emulator.live_area import LiveArea
     from movepages.emulator.machine import EmulatedMachine
+    from movepages.emulator.mm import Mm
     from movepages.emulator.objects import PageObject
-    from movepages.emulator.processes import LiveTask, Mm
+    from movepages.emulator.processes import LiveTask
     from movepages.linux.page_facts import PageFacts
 
     Addresses = NDArray[np.uint64]
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 _PRESENT = np.uint64(1 << PagemapBit.PRESENT)
 _OF_PRESENT_OWN = np.uint64(1 << PagemapBit.PRESENT | 1 << PagemapBit.FILE_OR_SHARED)
-_KSM_PAGES_SHARED = "sys/kernel/mm/ksm/pages_shared"
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +57,7 @@ class LiveAddressSpace:
     _by_start: list[tuple[int, int]] = field(default_factory=list)
     """The first page of each area, and its index; rising."""
     _merging: bool | None = None
+    """Whether KSM has merged any page, once that was asked."""
 
     @classmethod
     def of(cls, machine: EmulatedMachine, task: LiveTask, mm: Mm) -> LiveAddressSpace:
@@ -119,30 +119,51 @@ class LiveAddressSpace:
 
     def folios(self, start: int, end: int) -> Handles:
         """Return the folios that a range of pages of one area maps, in order; no zero page."""
-        pages = self.present(start, end)
-        index = self._area_index(start)
-        handles = self._look(np.full(len(pages), index), pages)
-        handles = handles[handles > ZERO_PAGE]
+        handles = self.page_handles(start, end)
         again = np.zeros(len(handles), dtype=np.bool_)
         again[1:] = handles[1:] == handles[:-1]
         return handles[~again]
 
     # -- beside it ----------------------------------------------------------------------------
 
+    def page_handles(self, start: int, end: int) -> Handles:
+        """Return the folio of each page that a range of one area maps; no zero page."""
+        pages = self.present(start, end)
+        handles = self._look(np.full(len(pages), self._area_index(start)), pages)
+        return handles[handles > ZERO_PAGE]
+
     def present(self, start: int, end: int) -> Handles:
-        """Return the numbers of the pages of a range that are present."""
-        return present_pages(self.mm.pagemap, start, end, self.machine.page_shift)
+        """Return the numbers of the pages of a range that are present.
+
+        Raises NoSuchProcessError, also for a process that ends meanwhile.
+        """
+        shift = self.machine.page_shift
+        try:
+            if self.machine.page_facts.scans:
+                return present_pages(self.mm.pagemap, start, end, shift)
+            areas = self.areas(start, end)
+            mapped = [(max(start, area.start), min(end, area.end)) for area in areas]
+            return read_present_pages(self.mm.pagemap, mapped, shift)
+        except EOFError:
+            raise no_such_process(self.mm.pid, "emulate") from None
 
     def settle(self, start: int, end: int) -> None:
-        """Place the pages of a range that have been touched, before what decides it changes."""
-        looking = LiveAddressSpace(self.machine, self.task, self.mm, self.machine.touchers.certain)
-        pages = looking.present(start, min(end, self.machine.user_pages))
-        unknown = pages[looking._glance(pages)[1]]
-        areas = looking._find(unknown)
-        inside = looking._contain(areas, unknown)
+        """Place the pages of a range that have been touched, before what decides it changes.
+
+        Those of which it is not certain who has touched them wait for whoever asks about them.
+        """
+        certain = LiveAddressSpace(self.machine, self.task, self.mm, self.machine.touchers.certain)
+        certain.place(start, end)
+
+    def place(self, start: int, end: int) -> None:
+        """Place the pages of a range, as if they were asked about."""
+        pages = self.present(start, min(end, self.machine.user_pages))
+        unknown = pages[self._glance(pages)[1]]
+        areas = self._find(unknown)
+        inside = self._contain(areas, unknown)
         areas, unknown = areas[inside], unknown[inside]
-        movable = looking.migratable(areas)
-        looking._look(areas[movable], unknown[movable])
+        movable = self.migratable(areas)
+        self._look(areas[movable], unknown[movable])
 
     def fault_in(self, address: int) -> bool:
         """Read a byte, so that its page is there; tell whether the process may read it.
@@ -155,7 +176,7 @@ class LiveAddressSpace:
         if vma is None or not vma.flags & VmaFlag.READABLE:
             return False
         try:
-            with (self.machine.processes.proc / str(self.mm.pid) / "mem").open("rb", 0) as memory:
+            with (self.mm.directory / "mem").open("rb", 0) as memory:
                 memory.seek(address)
                 return len(memory.read(1)) == 1
         except OSError:  # nothing behind it, such as beyond the end of a file
@@ -181,7 +202,7 @@ class LiveAddressSpace:
         vma = self.mm.areas.find(page << self.machine.page_shift)
         if vma is None:
             return NONE
-        area = read_area(vma, self.machine.objects, self.machine.page_shift)
+        area = read_area(vma, self.mm.through, self.machine.files, self.machine.page_shift)
         insort(self._by_start, (area.start, len(self._areas)))
         self._areas.append(area)
         return len(self._areas) - 1
@@ -245,41 +266,51 @@ class LiveAddressSpace:
         return handles
 
     def _anonymous(self, area: LiveArea, seen: Seen) -> Handles:
-        handles = self._observe(area, self.mm.anonymous, seen.pages, seen)
-        merged = self._merged(seen)
-        if len(merged):
-            handles[merged] = self._of_ksm(seen.pages[merged], seen.frames[merged])
+        thing = self.machine.processes.own_pages(self.mm, area.order)
+        if area.order:
+            return self._observe(area, thing, seen.pages, seen)
+        parts = self.machine.large_folios.parts(thing.pages, seen)
+        zero = self.machine.large_folios.zeroes(self.mm, seen, parts)
+        others = ~(parts | zero)
+        if others.all():
+            return self._single(area, thing, seen)
+        handles = np.full(len(others), ZERO_PAGE, dtype=np.int64)
+        handles[parts] = self._of_parts(area, thing, seen.at(parts))
+        handles[others] = self._single(area, thing, seen.at(others))
         return handles
 
-    def _merged(self, seen: Seen) -> Handles:
-        """Return which pages KSM has merged, as indices; none where frames may not be seen."""
-        shared = np.flatnonzero(~seen.exclusive & (seen.frames != 0))
-        if not len(shared) or not self._ksm_merges():
-            return shared[:0]
-        try:
-            flags = read_flags(seen.frames[shared].view(np.uint64))
-        except PermissionError:
-            return shared[:0]
-        return shared[has(flags, PageFlag.KSM)]
+    def _single(self, area: LiveArea, thing: PageObject, seen: Seen) -> Handles:
+        """Return the handles of pages of the process's own that are mapped as what they are."""
+        handles = self._observe(area, thing, seen.pages, seen)
+        if not seen.exclusive.all() and self._ksm_merges():
+            merged = self.machine.merged_pages.among(seen)
+            nodes = thing.pages.nodes(seen.pages[merged])
+            handles[merged] = self.machine.merged_pages.handles(seen.frames[merged], nodes)
+        return handles
+
+    def _of_parts(self, area: LiveArea, thing: PageObject, seen: Seen) -> Handles:
+        """Return the handles of pages of huge pages that are mapped page by page."""
+        large, firsts = self.machine.large_folios, np.empty_like(seen.pages)
+        room = self.machine.pools.room(0)
+
+        def place(page: Handles) -> None:
+            self._place(area, thing, page, page, np.full(1, large.order))
+
+        for _, there in runs(seen.pages & -large.pages):
+            one = seen.at(there)
+            mapped = large.look(self.mm, int(one.pages[0]), int(one.frames[0]))
+            firsts[there] = large.gather(thing.pages, mapped, room, place)
+        return thing.handles(firsts)
 
     def _ksm_merges(self) -> bool:
-        """Tell whether KSM has merged any page of this machine: rarely, and it is dear to find."""
         if self._merging is None:
-            shared = read_optional(self.machine.processes.proc.parent / _KSM_PAGES_SHARED)
-            self._merging = int(shared or 0) > 0
+            self._merging = self.machine.merged_pages.has_any()
         return self._merging
 
-    def _of_ksm(self, pages: Handles, frames: Handles) -> Handles:
-        """Return the handles of merged pages: one for a frame, wherever it is mapped."""
-        ksm, ours = self.machine.ksm.pages, self.mm.anonymous.pages
-        new = ksm.nodes(frames) == NOT_PLACED
-        ksm.set_nodes(frames[new], ours.nodes(pages[new]))
-        none = np.zeros(len(frames), dtype=np.int64)
-        ksm.observe(frames, frames, none, none != 0)
-        return self.machine.ksm.handles(frames)
-
     def _of_file(self, area: LiveArea, file: PageObject, seen: Seen) -> Handles:
-        return self._observe(area, file, seen.pages - area.start + area.file_page, seen)
+        numbers = seen.pages - area.start + area.file_page
+        file.pages.unmark(numbers[file.pages.has(numbers, GROUPED)], GROUPED)
+        return self._observe(area, file, numbers, seen)
 
     def _observe(self, area: LiveArea, thing: PageObject, numbers: Handles, seen: Seen) -> Handles:
         """Note what pages of an object look like now, and return their folios' handles."""
@@ -300,13 +331,10 @@ class LiveAddressSpace:
         # One without a node yet, for nobody was known to have touched it, is counted nowhere.
         copied = self._copied(thing, heads, seen.pages, frames, exclusive) & ~new
         if copied.any():
-            self.machine.capacity.release(thing.pages.replace(distinct(heads[copied])))
+            room = self.machine.pools.room(thing.pool_order)
+            room.release(thing.pages.replace(distinct(heads[copied])))
             new |= copied
         if new.any():
-            adopted = self.mm.limbo.take(np.where(new, frames, 0))
-            found = adopted >= 0
-            self._adopt(thing, heads[found], adopted[found], orders[found])
-            new &= ~found
             self._place(area, thing, heads[new], seen.pages[new], orders[new])
         thing.pages.observe(heads, frames, orders, exclusive)
         return thing.handles(heads)
@@ -318,6 +346,7 @@ class LiveAddressSpace:
         heads = heads[thing.pages.orders(heads) == order]
         if len(heads):
             thing.pages.split(heads, order)
+            thing.pages.unmark(numbers, GROUPED)
 
     def _copied(
         self,
@@ -341,14 +370,6 @@ class LiveAddressSpace:
         changed &= exclusive | self.machine.touchers.touched(self.task, pages)
         return changed
 
-    def _adopt(
-        self, thing: PageObject, heads: Handles, nodes: NDArray[np.int8], orders: Handles
-    ) -> None:
-        """Give pages that were mapped elsewhere before the nodes that they had there."""
-        heads, first = np.unique(heads, return_index=True)
-        thing.pages.set_nodes(heads, nodes[first])
-        self.machine.capacity.charge(count_pages(nodes[first], orders[first]))
-
     def _place(
         self, area: LiveArea, thing: PageObject, heads: Handles, pages: Handles, orders: Handles
     ) -> None:
@@ -356,14 +377,17 @@ class LiveAddressSpace:
         unique, first = np.unique(heads, return_index=True)
         for order, part in runs(orders[first]):
             folios, touched = unique[part], pages[first][part]
+            policed, number = self.machine.policed(self.mm, area, area.start)
+            shift = number - (area.file_page if thing is area.file else area.start)
             for touch, which in self.touches(self.task, touched, order):
                 nodes = place(
                     touch,
-                    thing,
-                    folios[which],
+                    policed.policies,
+                    folios[which] + shift,
                     order,
-                    self.machine.capacity,
+                    self.machine.pools.room(thing.pool_order),
                     cached=area.page_cache and thing is area.file,
+                    first=area.start - area.file_page if area.order else 0,
                 )
                 thing.pages.set_nodes(folios[which], nodes)
 

@@ -55,11 +55,11 @@ class NumaCalls:
         }
         there = self.machine.semantics.calls
         handlers = {
-            name: self._handler(call, processes.task) if name in there else _no_such_call
+            name: self._handler(call, processes.caller) if name in there else _no_such_call
             for name, call in calls.items()
         }
         # What asks for nothing but the thread's own policy needs no look at its memory.
-        at_address = self._handler(self._get_mempolicy, processes.task)
+        at_address = self._handler(self._get_mempolicy, processes.caller)
         of_thread = self._handler(self._get_mempolicy, processes.known)
 
         def get_mempolicy(notification: Notification) -> Reply:
@@ -71,6 +71,7 @@ class NumaCalls:
 
     def _handler(self, call: Call, find: Callable[[int], LiveTask]) -> Handler:
         def handle(notification: Notification) -> Reply:
+            self.machine.attributes.take_written()
             caller = find(notification.tid)
             try:
                 return Value(call(caller, notification.args))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from movepages.topology import Topology
 
 
+class Room(Protocol):
+    """What pages take their place of: the memory of nodes, or their pools of huge pages."""
+
+    def take(self, node: int, folios: int, order: int) -> int:
+        """Take room for up to so many folios from a node; return for how many it had some."""
+        ...
+
+    def charge(self, pages_by_node: NDArray[np.int64]) -> None:
+        """Count pages that are there already, whether or not there is room."""
+        ...
+
+    def release(self, pages_by_node: NDArray[np.int64]) -> None:
+        """Count pages that are gone."""
+        ...
+
+
 class Capacity:
     """Counters by node: what the nodes have, and what pages that were placed take of it."""
 
@@ -27,7 +43,7 @@ class Capacity:
 
         `reclaim` is called when a node is short: it releases what is no longer there.
         """
-        self._reclaim = reclaim
+        self.reclaim = reclaim
         if max(topology.online) >= MAX_NODES:
             raise TopologyError(
                 f"node {max(topology.online)}: emulated nodes are numbered 0 to {MAX_NODES - 1}"
@@ -45,7 +61,7 @@ class Capacity:
     def take(self, node: int, folios: int, order: int = 0) -> int:
         """Take up to so many folios from a node; return how many it had."""
         if folios > self.free(node) >> order and self.total[node]:
-            self._reclaim()
+            self.reclaim()
         found = min(folios, self.free(node) >> order)
         self.used[node] += found << order
         return found

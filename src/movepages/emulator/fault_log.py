@@ -18,9 +18,10 @@ import mmap
 import os
 import select
 import threading
+import time
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from movepages.linux.perf_event import FaultLog
-    from movepages.linux.perf_records import Event, Faults
+    from movepages.linux.perf_records import Faults
 
 _PAGE_SHIFT = np.uint64(mmap.PAGESIZE.bit_length() - 1)
+_MANY = 64
+"""Ranges that are remembered as unmapped before the log is drained for them."""
 _LATE_NS = 1_000_000_000
 """No record is read as late as this: a process that ended before may be forgotten."""
 
@@ -53,6 +56,38 @@ class _Space:
     table: FaultTable = field(default_factory=FaultTable)
 
 
+class _Unmapped(NamedTuple):
+    """Pages that a process has unmapped, and when."""
+
+    time_ns: int
+    pid: int
+    first: int
+    end: int
+
+
+class _Ended:
+    """When tasks have ended, by number; those that no late record can be about are let go of."""
+
+    def __init__(self) -> None:
+        self._times_ns: dict[int, int] = {}
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._times_ns
+
+    def note(self, number: int, time_ns: int) -> None:
+        self._times_ns.pop(number, None)
+        self._times_ns[number] = time_ns
+        while self._times_ns[oldest := next(iter(self._times_ns))] < time_ns - _LATE_NS:
+            del self._times_ns[oldest]
+
+    def begins(self, number: int, time_ns: int) -> bool:
+        """Take note of a beginning; False for one that is read late, after its end."""
+        if self._times_ns.get(number, -1) > time_ns:
+            return False
+        self._times_ns.pop(number, None)
+        return True
+
+
 class FaultRecorder:
     """Keeps the faults of a log, which it owns. As a context, a thread drains it meanwhile."""
 
@@ -61,8 +96,10 @@ class FaultRecorder:
         self._log = log
         self._lock = threading.Lock()
         self._spaces: dict[int, _Space] = {}
-        self._ended: dict[int, int] = {}  # pid -> time, rising
-        self._events: list[Event] = []
+        self._ended = _Ended()  # by pid
+        self._creators: dict[int, int] = {}  # by tid
+        self._ended_threads = _Ended()  # by tid
+        self._unmapped: list[_Unmapped] = []
         self._lost = 0
         self._stop = -1
         self._thread = threading.Thread(target=self._keep_draining, name="faults", daemon=True)
@@ -113,21 +150,30 @@ class FaultRecorder:
             space = self._spaces.get(pid)
             return (space.table if space else FaultTable()).last(page_numbers)
 
-    def forget(self, pid: int, first_page: int, end_page: int) -> None:
-        """Forget the faults of some pages up to now, the end excluded: they were unmapped."""
+    def take_faults(
+        self, pid: int, page_numbers: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+        """Return what `who_faulted` does, and forget it: each fault brings one page about."""
         with self._lock:
             self._take_in(self._log.drain())
             space = self._spaces.get(pid)
-            if space:
-                space.table.forget(first_page, end_page)
+            return (space.table if space else FaultTable()).take(page_numbers)
 
-    def take_events(self) -> tuple[Event, ...]:
-        """Return who forked, executed and exited since this was last asked, in order of time."""
+    def forget(self, pid: int, first_page: int, end_page: int) -> None:
+        """Forget the faults of some pages up to now, the end excluded: they were unmapped.
+
+        That is done with the next drain, which is told apart by time.
+        """
+        with self._lock:
+            self._unmapped.append(_Unmapped(time.monotonic_ns(), pid, first_page, end_page))
+            if len(self._unmapped) == _MANY:
+                self._take_in(self._log.drain())
+
+    def creator_of(self, tid: int) -> int | None:
+        """Return which thread has made a task, None for one that is not known or has ended."""
         with self._lock:
             self._take_in(self._log.drain())
-            events = tuple(sorted(self._events, key=_by_time))
-            self._events.clear()
-        return events
+            return self._creators.get(tid)
 
     def _keep_draining(self) -> None:
         poll = select.poll()
@@ -145,22 +191,24 @@ class FaultRecorder:
     def _take_in(self, faults: Faults) -> None:
         """Note what a drain brought. The lock is held."""
         self._lost += faults.lost
-        events: list[Event] = sorted((*faults.forks, *faults.exits, *faults.execs), key=_by_time)
-        self._events += events
         exits = []
-        for event in events:
+        for event in sorted((*faults.forks, *faults.exits, *faults.execs), key=_by_time):
             match event:
                 case Fork():
                     self._begin(event)
                 case Exec(time_ns, pid):
                     self._begin_anew(pid, time_ns)
-                case Exit():
+                case Exit(time_ns, _, tid):
+                    self._creators.pop(tid, None)
+                    self._ended_threads.note(tid, time_ns)
                     exits.append(event)
         self._note(faults)
         for event in exits:
             self._end(event)
 
     def _begin(self, fork: Fork) -> None:
+        if self._ended_threads.begins(fork.tid, fork.time_ns):
+            self._creators[fork.tid] = fork.parent_tid
         if fork.pid != fork.parent_pid:
             self._begin_anew(fork.pid, fork.time_ns)
         elif fork.pid not in self._ended:
@@ -168,9 +216,8 @@ class FaultRecorder:
 
     def _begin_anew(self, pid: int, time_ns: int) -> None:
         """Let a process have new memory from a time on."""
-        if self._ended.get(pid, -1) > time_ns:  # read late: it has begun and ended
+        if not self._ended.begins(pid, time_ns):
             return
-        self._ended.pop(pid, None)
         old = self._spaces.get(pid)
         if old is None or old.since_ns < time_ns:
             self._spaces[pid] = _Space(time_ns, {pid})
@@ -180,15 +227,22 @@ class FaultRecorder:
         return self._spaces.setdefault(pid, _Space(time_ns, {pid}))
 
     def _note(self, faults: Faults) -> None:
-        """Note the faults of each process in its own table."""
-        for pid in distinct(faults.pid).tolist():
-            chosen = (faults.pid == pid).nonzero()[0]
+        """Note the faults of each process in its own table, but for those of unmapped pages."""
+        pages = faults.address >> _PAGE_SHIFT
+        kept = np.ones(len(pages), dtype=np.bool_)
+        for time_ns, pid, first, end in self._unmapped:
+            if space := self._spaces.get(pid):
+                space.table.forget(first, end)
+            before = (faults.pid == pid) & (faults.time_ns < time_ns)
+            kept &= ~(before & (pages >= first) & (pages < end))
+        self._unmapped.clear()
+        for pid in distinct(faults.pid[kept]).tolist():
             if pid in self._ended:  # read late, from the ring of another CPU
                 continue
+            chosen = (kept & (faults.pid == pid)).nonzero()[0]
             space = self._space(pid, int(faults.time_ns[chosen[0]]))
             chosen = chosen[faults.time_ns[chosen] >= np.uint64(space.since_ns)]
-            pages = faults.address[chosen] >> _PAGE_SHIFT
-            space.table.note(pages, faults.tid[chosen], faults.cpu[chosen])
+            space.table.note(pages[chosen], faults.tid[chosen], faults.cpu[chosen])
 
     def _end(self, ended: Exit) -> None:
         """Drop the memory of a process that has no thread left."""
@@ -199,6 +253,4 @@ class FaultRecorder:
         if space.threads:
             return
         del self._spaces[ended.pid]
-        self._ended[ended.pid] = ended.time_ns
-        while self._ended[oldest := next(iter(self._ended))] < ended.time_ns - _LATE_NS:
-            del self._ended[oldest]
+        self._ended.note(ended.pid, ended.time_ns)

@@ -53,6 +53,13 @@ class FaultTable:
         tids = self._tid[where]
         return tids, self._cpu[where], tids != 0
 
+    def take(self, pages: Pages) -> tuple[Numbers, Numbers, NDArray[np.bool_]]:
+        """Return what `last` does, and forget these faults."""
+        where = self._find(pages)
+        tids = self._tid[where]
+        self._tid[where] = 0
+        return tids, self._cpu[where], tids != 0
+
     def forget(self, first_page: int, end_page: int) -> None:
         """Forget the faults of pages from the first one on, without the end."""
         if first_page >= end_page:

@@ -9,12 +9,15 @@ import numpy as np
 
 from movepages.emulator.address_space import LiveAddressSpace
 from movepages.emulator.namespaces import host_pid
-from movepages.emulator.procfs import edit_numa_maps
+from movepages.emulator.procfs import NodePool, edit_numa_maps
 from movepages.kernel.mempolicy import mpol_to_str
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from movepages.emulator.machine import EmulatedMachine
-    from movepages.emulator.processes import LiveTask, Mm
+    from movepages.emulator.mm import Mm
+    from movepages.emulator.processes import LiveTask
     from movepages.nodeset import NodeSet
 
 
@@ -35,7 +38,26 @@ class LiveFileSource:
 
     def used_pages(self, node: int) -> int:
         """Return how many pages of a node are in use by programs."""
-        return int(self.machine.capacity.used[node])
+        return int((self.machine.capacity.used - self.machine.pools.held())[node])
+
+    def pool(self, node: int) -> NodePool:
+        """Return what has become of a node's pool of huge pages."""
+        machine = self.machine
+        machine.attributes.take_written()
+        machine.count_huge_pages()
+        grown_pages = int(machine.pools.grown()[node])
+        for size in machine.pools:
+            total, surplus = int(size.total[node]), int(size.surplus[node])
+            return NodePool(total, size.free(node), surplus, grown_pages)
+        return NodePool(0, 0, 0, grown_pages)
+
+    def attribute(self, name: str) -> bytes | None:
+        """Return what an attribute says now, by its path."""
+        return self.machine.attributes.text(name)
+
+    def open_to_write(self, name: str, file: Path) -> None:
+        """Place all that has been touched, before a setting of the machine changes."""
+        self.machine.attributes.open_to_write(name, file)
 
     def numa_maps(self, tid: int, text: bytes) -> bytes:
         """Return the numa_maps of a task, made of the real one."""
@@ -71,9 +93,6 @@ class _Described:
         area = space.area_at(page)
         if area is None:
             return {}
-        folios = space.folios(area.start, area.end)
-        sizes = np.ones(len(folios), dtype=np.int64)
-        if not area.order:
-            sizes <<= self.machine.frames.order(folios)
-        counts = np.bincount(self.machine.frames.node(folios), sizes)
+        pages = (space.folios if area.order else space.page_handles)(area.start, area.end)
+        counts = np.bincount(self.machine.frames.node(pages))
         return {node: int(count) for node, count in enumerate(counts.tolist()) if count}

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from movepages.abi import Errno
 from movepages.emulator.access import may_read
-from movepages.emulator.paths import AT_FDCWD, CounterFile, PathView, ProcFile, SysFile
+from movepages.emulator.paths import (
+    AT_FDCWD,
+    AttributeFile,
+    CounterFile,
+    PathView,
+    ProcFile,
+    SysFile,
+)
 from movepages.emulator.procfs import edit_node_file, edit_status
 from movepages.emulator.replies import Continue, Descriptor, Value
 from movepages.emulator.sysfs import NODES
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from movepages.emulator.paths import Recognised
+    from movepages.emulator.procfs import NodePool
     from movepages.emulator.replies import Handler, Reply
     from movepages.linux.seccomp import Notification
     from movepages.nodeset import NodeSet
@@ -43,7 +51,10 @@ _FIRST_READ_BYTES = 256
 _OPEN_HOW = struct.Struct("=QQQ")
 _RESOLVE_NO_MAGICLINKS = 0x02  # include/uapi/linux/openat2.h
 
-_FAKED_NAME = re.compile(rb"(?:.*/)?(?:status|numa_maps|meminfo|numastat|vmstat)", re.DOTALL)
+_FAKED_NAME = re.compile(
+    rb"(?:.*/)?(?:status|numa_maps|meminfo|numastat|vmstat|(?:nr|free|surplus)_hugepages|node\d+)",
+    re.DOTALL,
+)
 _MAYBE_SYS = re.compile(rb"[^/]|/+sys/|.*/\.\./", re.DOTALL)
 _WRITING = os.O_ACCMODE | os.O_TRUNC
 _UNUSUAL = _WRITING | os.O_CREAT | os.O_PATH | os.O_DIRECTORY | os.O_DIRECT
@@ -70,12 +81,29 @@ class FileSource(Protocol):
         """Return how many pages of a node are in use by programs."""
         ...
 
+    def pool(self, node: int) -> NodePool | None:
+        """Return what has become of a node's pool of huge pages; None for nothing."""
+        ...
+
+    def attribute(self, name: str) -> bytes | None:
+        """Return what an attribute says now, by its path; None for what its file says."""
+        ...
+
+    def open_to_write(self, name: str, file: Path) -> None:
+        """Take note that an attribute is about to be opened to write; `file` is the tree's."""
+        ...
+
 
 class Files:
     """Answers open, openat and openat2."""
 
     def __init__(
-        self, source: FileSource, directory: Path, possible: int, *, mounted: bool
+        self,
+        source: FileSource,
+        directory: Path,
+        possible: int,
+        *,
+        mounted: bool,
     ) -> None:
         """Take where `sysfs.write_tree` wrote, and one more than the highest node possible."""
         self._source, self._directory, self._possible = source, directory, possible
@@ -120,6 +148,8 @@ class Files:
                     return self._open_proc(tid, found, flags)
                 case CounterFile():
                     return self._open_counters(found, flags)
+                case AttributeFile(name):
+                    return self._open_attribute(tid, name, flags)
                 case SysFile(place):
                     return _open_sys(place + b"/" * path.endswith(b"/"), flags)
         except OSError:  # it went while we looked at it, or the kernel refuses it: so be it
@@ -170,8 +200,21 @@ class Files:
         path = f"{self._directory}/sys/{NODES}/node{file.node}/{file.name}"
         if flags & _UNUSUAL:
             return Continue() if self._tree is None else _open_sys(os.fsencode(path), flags)
-        used = self._source.used_pages(file.node)
-        return _descriptor(edit_node_file(file.name, _read(path), used), file.name, flags)
+        used, pool = self._source.used_pages(file.node), self._source.pool(file.node)
+        return _descriptor(edit_node_file(file.name, _read(path), used, pool), file.name, flags)
+
+    def _open_attribute(self, tid: int, name: str, flags: int) -> Reply:
+        if self._tree is None and not Path(f"/proc/{tid}/root{name}").exists():
+            return Continue()
+        text = None if flags & _UNUSUAL else self._source.attribute(name)
+        if text is not None:
+            return _descriptor(text, Path(name).name, flags)
+        file = Path(f"{self._directory}{name}")
+        if self._tree is not None:
+            return _open_sys(os.fsencode(file), flags)
+        if flags & _WRITING:
+            self._source.open_to_write(name, file)
+        return Continue()
 
 
 def _open_sys(path: bytes, flags: int) -> Reply:

@@ -43,6 +43,8 @@ class Files(StrEnum):
 _MAP_FIXED = 0x10
 _DROPPING_ADVICE = (4, 8, 9, 24)
 """MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTNEED_LOCKED."""
+_ANY = 0xFFFF_FFFF
+"""Of an address: brk(0) only asks."""
 _O_CREAT = 0o100
 _WRITE_BITS = 0o3 | _O_CREAT | 0o1000 | 0o2000
 """O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND; alike on the three machines."""
@@ -51,8 +53,10 @@ _WRITE_BITS = 0o3 | _O_CREAT | 0o1000 | 0o2000
 _MAP_CHANGES: dict[str, tuple[Condition, ...]] = {
     "mmap": (Condition(3, Test.ANY_BIT, _MAP_FIXED),),
     "madvise": tuple(Condition(2, Test.EQUAL, advice) for advice in _DROPPING_ADVICE),
+    "brk": (Condition(0, Test.ANY_BIT, _ANY),),
     "munmap": (),
     "mremap": (),
+    "shmdt": (),
     "execve": (),
     "execveat": (),
 }

@@ -1,8 +1,9 @@
 """The process that the user started: to the shell it looks like the program, and watches over it.
 
 It waits for signals and for what the supervisor reports. Signals that the terminal sends reach the
-program by themselves, for it is in the same process group; those that somebody sent to the front
-are passed on to the program. When the program stops, the front stops, so that a shell notices.
+program by themselves, for it is in the same process group, and so do those that a shell sends to
+that group (`kill %1`); those that somebody sent to the front are passed on to the program. When the
+program stops, the front stops, so that a shell notices.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from movepages import errors
 from movepages.emulator import tree
@@ -40,7 +41,8 @@ BLOCKED = frozenset(signal.valid_signals() - _OF_ONES_OWN)
 
 _NOT_PASSED_ON = {signal.SIGCHLD, signal.SIGPIPE, signal.SIGTTIN, signal.SIGTTOU}
 _SI_KERNEL = 0x80  # include/uapi/asm-generic/siginfo.h: the terminal, not a process
-_DETACHED = b"d"
+_DETACHED, _FORGET = b"d", b"f"
+"""What the front writes to its lifeline: it ends before the tree; signals were for the group."""
 
 
 def fill_standard_streams() -> None:
@@ -122,7 +124,10 @@ class Reports:
 
     def watch_front(self, program: str) -> None:
         """Wait until the front lets go, which is well; or ends: then end the tree and say why."""
-        if os.read(self._life, 1) == _DETACHED:
+        while (said := os.read(self._life, 1)) == _FORGET:
+            while signal.sigtimedwait(BLOCKED - {signal.SIGCHLD}, 0) is not None:
+                pass
+        if said == _DETACHED:
             nowhere = os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, 2)
             return
@@ -141,12 +146,18 @@ class Reports:
 class Front:
     """Waits for the program as a shell would."""
 
-    def __init__(self, program: str, supervisor: int, links: Links, spared: Set[int]) -> None:
-        """Close what belongs to the supervisor, and leave standard input to the program."""
+    def __init__(
+        self, program: str, supervisor: int, links: Links, spared: Set[int], directory: Path
+    ) -> None:
+        """Close what belongs to the supervisor, and leave standard input to the program.
+
+        `directory` is the supervisor's own, to be removed in its place if it is killed.
+        """
         os.close(links.reports_in)
         os.close(links.life_out)
         let_go_of_streams()
         self._name, self._supervisor, self._spared = program, supervisor, spared
+        self._directory = directory
         self._reports, self._life = links.reports_out, links.life_in
         self._unread = b""
         self._program = 0
@@ -166,6 +177,8 @@ class Front:
             for report in self._read_reports():
                 self._heed(report)
             if self._status is not None and (over or not self._life):
+                if over:
+                    remove(self._directory)
                 return os.waitstatus_to_exitcode(self._status)
             if over:
                 self._give_up()
@@ -198,8 +211,27 @@ class Front:
     def _pass_on(self, info: Any) -> None:
         # An alarm that was set before the emulator was executed is meant for the program.
         of_terminal = info.si_code == _SI_KERNEL and info.si_signo != signal.SIGALRM
-        if info.si_signo not in _NOT_PASSED_ON and not of_terminal:
-            self._signal_program(info.si_signo)
+        if info.si_signo in _NOT_PASSED_ON or of_terminal or self._was_for_group(info.si_signo):
+            return
+        self._signal_program(info.si_signo)
+
+    def _was_for_group(self, number: int) -> bool:
+        """Tell whether a signal was sent to our whole process group, and the program is in it.
+
+        Then the supervisor has it as well, blocked and so pending until it is told to forget it.
+        """
+        try:
+            if os.getpgid(self._program) != os.getpgrp():
+                return False
+            status = Path(f"/proc/{self._supervisor}/status").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):  # one of them has ended
+            return False
+        _, _, pending = status.partition(b"\nShdPnd:\t")
+        if not int(pending[:16], 16) >> number - 1 & 1:
+            return False
+        if self._life:
+            os.write(self._life, _FORGET)
+        return True
 
     def _signal_program(self, number: int) -> None:
         if self._program and self._status is None:
@@ -214,6 +246,7 @@ class Front:
     def _give_up(self, problem: str = "killed") -> None:
         """End the tree: without a supervisor its calls fail, opens of files among them."""
         count = tree.end_descendants(self._spared)
+        remove(self._directory)
         raise UnsupportedError(
             f"the emulator's supervisor was ended ({problem}), so {_processes(count)} of "
             f"{shlex.quote(self._name)} {_were(count)} ended as well; start the command again"
@@ -258,6 +291,25 @@ def say(*sentences: str) -> None:
         sys.stderr.flush()
     except OSError:  # a closed pipe or terminal must not keep us from what is to be done
         return
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory and all that is in it; one that is gone is no error."""
+    if directory.is_dir():
+        import shutil
+
+        shutil.rmtree(directory)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process as the program has ended: `code` is its exit code, or minus the signal.
+
+    At once, for to take the interpreter down would take longer than many a program.
+    """
+    if code < 0:
+        end_like(-code)
+    say()
+    os._exit(code)
 
 
 def end_like(number: int) -> None:

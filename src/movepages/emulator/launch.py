@@ -1,9 +1,9 @@
 """Starts a task under the filter, in a mount namespace of its own where that is allowed.
 
-The child is forked early, while we are small and have no threads, and waits. Then, on demand, it
-mounts what it is told to, installs the filter, passes the listener over a socket, waits again, and
-goes on as the program. Nothing of the terminal is touched: session, process group and descriptors
-are those of whoever called us.
+The child is forked early, while we are small and have no threads. At once it makes the files that
+the program is to see, and mounts them. Then, on demand, it installs the filter, passes the listener
+over a socket, waits again, and goes on as the program. Nothing of the terminal is touched: session,
+process group and descriptors are those of whoever called us.
 
 Mounting needs CAP_SYS_ADMIN, which an ordinary user has in a user namespace of his own; there only
 his own user id has a name. Where that is forbidden, nothing is mounted.
@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import errno
 import gc
-import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import struct
@@ -32,10 +30,13 @@ from movepages.linux.seccomp import Filter, Listener, install
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    Mounts = Iterable[tuple[str | Path, str | Path]]
+    """What is bound where: (source, target), in this order."""
+
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of a shell, and of `env`, for a command that cannot be started."""
 
-_PACKET_BYTES = 1 << 18
+_PACKET_BYTES = 1 << 16  # the longest filter has half of it
 _GO = b"go"
 _WELL = b"well"
 """What the child answers; a sentence behind it says what is not quite so."""
@@ -52,13 +53,16 @@ class Launch:
         self.pid = pid
         self._channel = channel
 
-    def mount(self, mounts: Iterable[tuple[Path, Path]]) -> str:
-        """Have the child bind each source over its target, for itself and its children.
+    def furnished(self) -> str:
+        """Wait for what the child does first, where there is that; return what it returned.
 
-        Return "", or a sentence that says why nothing is mounted. Raises UnsupportedError.
+        Raises UnsupportedError, also for an OSError of the child's.
         """
-        wanted = [[str(source), str(target)] for source, target in mounts]
-        return self._ask(json.dumps(wanted).encode())
+        answer = self._answer()
+        if not answer.startswith(_WELL):
+            self.abandon()
+            raise UnsupportedError(answer.decode())
+        return answer.removeprefix(_WELL).decode()
 
     def install(self, program: Filter) -> Listener:
         """Have the child install the filter; return the listener. Raises UnsupportedError."""
@@ -78,8 +82,12 @@ class Launch:
         self._channel.close()
 
     def _ask(self, packet: bytes) -> str:
-        try:
+        with suppress(OSError):  # then there is no answer to wait for either, and that is said
             self._channel.send(packet)
+        return self._answer().removeprefix(_WELL).decode()
+
+    def _answer(self) -> bytes:
+        try:
             answer = self._channel.recv(_PACKET_BYTES)
         except OSError:
             answer = b""
@@ -88,31 +96,39 @@ class Launch:
             raise UnsupportedError(
                 "the process that was to become the program has ended; start it again"
             )
-        return answer.removeprefix(_WELL).decode()
+        return answer
 
 
-def fork_task(body: Callable[[], object], mask: Iterable[Any] | None = None) -> Launch:
+def fork_task(
+    body: Callable[[], object],
+    mask: Iterable[Any] | None = None,
+    furnish: Callable[[], str] | None = None,
+) -> Launch:
     """Fork a child that, once started, runs `body` under the filter and exits with 0.
 
-    `mask` is what signals it has blocked then, by default those that the caller has.
+    `mask` is what signals it has blocked then, by default those that the caller has. `furnish` is
+    what it does first of all, without waiting: `Launch.furnished` has the sentence it returns.
     """
     ours, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if not pid:
         ours.close()
-        _child(body, mask, childs)
+        _child(body, mask, furnish, childs)
     childs.close()
     return Launch(pid, ours)
 
 
 def _child(
-    body: Callable[[], object], mask: Iterable[Any] | None, channel: socket.socket
+    body: Callable[[], object],
+    mask: Iterable[Any] | None,
+    furnish: Callable[[], str] | None,
+    channel: socket.socket,
 ) -> NoReturn:
     """Be the child; never return into the code of the parent."""
     code = NOT_EXECUTABLE
     try:
         gc.disable()
-        started = _prepare(channel) and channel.recv(len(_GO)) == _GO
+        started = _get_ready(furnish, channel)
         gc.enable()
         channel.close()
         if started:
@@ -127,13 +143,23 @@ def _child(
         os._exit(code)
 
 
-def _prepare(channel: socket.socket) -> bool:
-    """Do as the parent asks, first mount and then install; tell whether to go on."""
-    request = channel.recv(_PACKET_BYTES)
-    if request.startswith(b"["):
-        channel.send(_WELL + mount_privately(json.loads(request)).encode())
-        request = channel.recv(_PACKET_BYTES)
-    return bool(request) and _stand_under(Filter(request), channel)
+def _get_ready(furnish: Callable[[], str] | None, channel: socket.socket) -> bool:
+    """Do what is to be done before the body; tell whether to go on, or the parent has ended."""
+    try:
+        if furnish is not None:
+            channel.send(_furnished(furnish))
+        program = channel.recv(_PACKET_BYTES)
+        ready = bool(program) and _stand_under(Filter(program), channel)
+        return ready and channel.recv(len(_GO)) == _GO
+    except ConnectionError:
+        return False
+
+
+def _furnished(furnish: Callable[[], str]) -> bytes:
+    try:
+        return _WELL + furnish().encode()
+    except OSError as error:
+        return f"the files of /sys cannot be made: {error}; see that there is room".encode()
 
 
 def _stand_under(program: Filter, channel: socket.socket) -> bool:
@@ -153,20 +179,46 @@ def _stand_under(program: Filter, channel: socket.socket) -> bool:
     return True
 
 
-def mount_privately(mounts: Sequence[Sequence[str]]) -> str:
+def furnish(directory: Path, write: Callable[[Path], Mounts]) -> str:
+    """Write files below an empty directory, and bind them where `write` says, for this process.
+
+    Return "", or a sentence that says why they are not mounted. Then they are in the directory.
+    Else they are in memory that this process has mounted there, and which goes when the last one
+    that sees them has gone: the directory itself stays empty, and is not needed any more.
+    """
+    problem = _own_mount_namespace() or _mount_memory(directory)
+    if not problem:
+        problem = _bind(write(directory))
+        if problem:
+            libc.unmount(str(directory))
+    if problem:
+        write(directory)
+    return problem
+
+
+def mount_privately(mounts: Mounts) -> str:
     """Bind sources over targets in a mount namespace of this process alone.
 
     Return "", or a sentence that says why it is not so. A target that does not exist is left out.
     """
+    mounts = list(mounts)
     if not mounts:
         return ""
-    if problem := _own_mount_namespace():
-        return problem
+    return _own_mount_namespace() or _bind(mounts)
+
+
+def _bind(mounts: Mounts) -> str:
     for source, target in mounts:
-        ret = libc.mount(source, target, libc.MS_BIND | libc.MS_REC)
+        ret = libc.mount(str(source), str(target), libc.MS_BIND | libc.MS_REC)
         if ret < 0 and ret != -errno.ENOENT:
             return f"{target} cannot be mounted over: {os.strerror(-ret)}; run as root"
     return ""
+
+
+def _mount_memory(directory: Path) -> str:
+    flags = libc.MS_NOSUID | libc.MS_NODEV
+    ret = libc.mount("movepages", str(directory), flags, "tmpfs")
+    return f"a tmpfs cannot be mounted: {os.strerror(-ret)}; run as root" if ret < 0 else ""
 
 
 def _own_mount_namespace() -> str:
@@ -199,8 +251,8 @@ def execute(command: Sequence[str]) -> NoReturn:
     With 127 where there is no such command, with 126 where it cannot be executed.
     """
     name, environment = command[0], os.environ
-    path = name if "/" in name else shutil.which(name, path=environment.get("PATH", os.defpath))
-    if path is None:
+    path = name if "/" in name else _in_path(name)
+    if not path:
         _fail(NOT_FOUND, f"there is no command {shlex.quote(name)}; check its name and PATH")
     for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
@@ -216,6 +268,15 @@ def execute(command: Sequence[str]) -> NoReturn:
         _fail(NOT_FOUND, f"there is no file {shlex.quote(path)}, or no interpreter that it names")
     except (OSError, ValueError) as error:
         _fail(NOT_EXECUTABLE, f"{shlex.quote(path)} cannot be executed: {_reason(error)}")
+
+
+def _in_path(name: str) -> str:
+    """Return where in PATH a command is that may be executed, "" if nowhere."""
+    for directory in os.get_exec_path():
+        path = f"{directory or '.'}/{name}"
+        if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113 - Path would drop "./"
+            return path
+    return ""
 
 
 def _reason(error: Any) -> str:

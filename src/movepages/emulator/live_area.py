@@ -9,7 +9,8 @@ from movepages.abi.procmap import VmaFlag
 from movepages.kernel.address_space import VmFlag
 
 if TYPE_CHECKING:
-    from movepages.emulator.objects import FileKey, Objects, PageObject
+    from movepages.emulator.mapped_files import MappedFiles
+    from movepages.emulator.objects import PageObject
     from movepages.linux.procmap import Vma
 
 _NO_FLAGS = VmFlag(0)
@@ -45,8 +46,8 @@ class LiveArea:
         return bool(self.flags & VmFlag.SHARED)
 
 
-def read_area(vma: Vma, objects: Objects, shift: int) -> LiveArea:
-    """Return what an area is, from what the kernel tells of it; a page has 2**shift bytes."""
+def read_area(vma: Vma, tid: int, files: MappedFiles, shift: int) -> LiveArea:
+    """Return what an area of a task is, from what the kernel tells of it; pages: 2**shift bytes."""
     flags = VmFlag.SHARED if vma.flags & VmaFlag.SHARED else _NO_FLAGS
     device = _is_device(vma.name)
     if device:
@@ -57,11 +58,8 @@ def read_area(vma: Vma, objects: Objects, shift: int) -> LiveArea:
     memory = vma.name.startswith(_MEMORY_FILES)
     file = None
     if vma.inode:
-        file = objects.file(
-            file_key(vma),
-            movable=not vma.name.startswith(_REFUSES),
-            vanishes=vma.name.endswith("(deleted)"),
-        )
+        file = files.of(tid, vma, movable=not vma.name.startswith(_REFUSES))
+        file.pool_order = order
     return LiveArea(
         vma.start >> shift,
         vma.end >> shift,
@@ -73,12 +71,6 @@ def read_area(vma: Vma, objects: Objects, shift: int) -> LiveArea:
         device=device,
         special=vma.name.startswith(_SPECIAL),
     )
-
-
-def file_key(vma: Vma) -> FileKey:
-    """Return what tells the file of an area from others."""
-    major, minor = vma.device
-    return (major << 20 | minor, vma.inode, 0)
 
 
 def _is_device(path: str) -> bool:

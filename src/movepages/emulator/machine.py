@@ -8,10 +8,7 @@ has decided already, and then changed.
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
-import tempfile
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -20,26 +17,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from movepages.emulator import remaps
 from movepages.emulator.address_space import LiveAddressSpace
+from movepages.emulator.attributes import Attributes
 from movepages.emulator.calls import NumaCalls
 from movepages.emulator.capacity import Capacity
 from movepages.emulator.fault_log import FaultRecorder
-from movepages.emulator.file_source import LiveFileSource
-from movepages.emulator.files import Files
 from movepages.emulator.filter import Precision
 from movepages.emulator.frames import LiveFrames
 from movepages.emulator.host_cpus import place_cpus, read_host_cpus
-from movepages.emulator.live_area import file_key
+from movepages.emulator.large_folios import LargeFolios
 from movepages.emulator.map_changes import MapChanges
+from movepages.emulator.mapped_files import MappedFiles, number_of
+from movepages.emulator.merged_pages import MergedPages
 from movepages.emulator.objects import Objects
+from movepages.emulator.pools import Hstates, are_in_use_on_host
 from movepages.emulator.processes import Processes
 from movepages.emulator.seen import find_user_pages
-from movepages.emulator.sysfs import as_booted, write_tree
+from movepages.emulator.settings import settings_of
+from movepages.emulator.sysfs import read_huge_page_sizes
 from movepages.emulator.touched import Assumed, Logged, Touchers
 from movepages.kernel.mempolicy import Surroundings
 from movepages.kernel.zonelists import build_zonelists
 from movepages.linux.page_facts import find_reader
-from movepages.linux.perf_event import open_fault_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from movepages.emulator.live_area import LiveArea
+    from movepages.emulator.mm import Mm
     from movepages.emulator.objects import PageObject
-    from movepages.emulator.processes import LiveTask, Mm
+    from movepages.emulator.processes import LiveTask
     from movepages.emulator.replies import Handler
     from movepages.kernel.semantics import Semantics
+    from movepages.linux.page_facts import PageFactReader
+    from movepages.linux.perf_event import FaultLog
     from movepages.topology import Topology
 
     Pages = NDArray[np.int64]
 
-_RING_PAGES, _USER_RING_PAGES = 512, 128
-"""Of the log of faults, for each CPU: a page has room for a hundred faults."""
-_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
 _ALL_PAGES = 0, 1 << 52
 
 
@@ -72,8 +72,12 @@ class EmulatedMachine:
         *,
         page_size_bytes: int = 4096,
         proc: Path = Path("/proc"),
+        page_facts: PageFactReader | None = None,
     ) -> None:
-        """Declare the machine; nothing runs yet. Raises TopologyError."""
+        """Declare the machine; nothing runs yet. Raises TopologyError.
+
+        `page_facts` is how facts about pages are had, by default in the best way that works here.
+        """
         placed = place_cpus(topology, read_host_cpus())
         self.topology, self.notice = placed.topology, placed.notice
         # A live program can be crashed by nothing that an emulated kernel does.
@@ -85,22 +89,27 @@ class EmulatedMachine:
         self.page_shift = page_size_bytes.bit_length() - 1
         self.thp_order = (page_size_bytes // 8).bit_length() - 1
         self.objects = Objects()
-        self.ksm = self.objects.anonymous()
-        """Pages that KSM has merged, by page frame."""
+        self.files = MappedFiles(self.objects, proc)
+        self.merged_pages = MergedPages(self.objects.anonymous(), proc.parent)
         self.touchers: Touchers = Assumed(self._on_cpu)
         self.processes = Processes(self.objects, proc, self)
         self.capacity = Capacity(self.topology, page_size_bytes, self.reclaim)
+        sizes = read_huge_page_sizes()
+        self.pools = Hstates(self.topology, page_size_bytes, sizes, self.capacity)
         self._zonelists = build_zonelists(self.topology)
-        self._weights = {node.id: node.weight or 1 for node in self.topology}
-        self.frames = LiveFrames(self.objects, self.processes, self.capacity, self._zonelists)
-        self.page_facts = find_reader(page_size_bytes, proc.parent)
+        self.weights = {node.id: node.weight or 1 for node in self.topology}
+        """Of nodes, for weighted interleaving."""
+        self.attributes = Attributes(dict(settings_of(self)), self.settle_all)
+        self.large_folios = LargeFolios(self.processes, self.thp_order, self.page_shift)
+        self.frames = LiveFrames(
+            self.objects, self.processes, self.large_folios, self.pools, self._zonelists
+        )
+        self.page_facts = page_facts or find_reader(page_size_bytes, proc.parent)
         self.user_pages = find_user_pages(page_size_bytes, proc.parent)
         self.losses: Counter[str] = Counter()
         self._surroundings: dict[int, Surroundings] = {}
         """By CPU."""
         self._recorder: FaultRecorder | None = None
-        self._directory: Path | None = None
-        self._mounted = False
 
     # -- what the one who runs the program asks -----------------------------------------------
 
@@ -109,29 +118,18 @@ class EmulatedMachine:
         handlers = NumaCalls(self).handlers()
         if self.precision is not Precision.LAZY:
             handlers |= MapChanges(self).handlers()
-        if self._directory is None:
-            return handlers
-        files = Files(
-            LiveFileSource(self),
-            self._directory,
-            self.nr_node_ids,
-            mounted=self._mounted,
-        )
-        return {**handlers, **files.handlers()}
+        return handlers
 
-    def mounts(self) -> list[tuple[Path, Path]]:
-        """Return what is to be mounted where."""
-        self._directory = Path(tempfile.mkdtemp(prefix="movepages-", dir=_temporary()))
-        return write_tree(as_booted(self.topology), self._directory)
+    def attach(self, pid: int, log: FaultLog | None) -> None:
+        """Learn which process is the program, and take over the log of its faults if there is one.
 
-    def attach(self, pid: int, *, mounted: bool) -> None:
-        """Learn which process will be the program."""
+        Nothing has been asked yet.
+        """
         self.processes.first = pid
-        self._mounted = mounted
-        if self.precision is Precision.FAULTS:
-            self._recorder = _open_recorder(pid)
+        if log is not None:
+            self._recorder = FaultRecorder(log)
             self._recorder.__enter__()
-            self.touchers = Logged(self._recorder, self._on_cpu, self.processes.known)
+            self.touchers = Logged(self._recorder, self._on_cpu, self.processes.toucher)
 
     def report(self) -> dict[str, Any]:
         """Return what happened, where precision was lost, and what the emulator itself holds.
@@ -139,21 +137,19 @@ class EmulatedMachine:
         Pages moved and pages by node; descriptors that are open, and the most memory ever used.
         """
         self.reclaim()
-        used = {node: int(self.capacity.used[node]) for node in self.online}
+        used = self.capacity.used - self.pools.held() + self.pools.used()
         return {
             "pages_moved": self.frames.moved,
-            "pages_by_node": used,
+            "pages_by_node": {node: int(used[node]) for node in self.online},
             "losses": {**self.losses, **self.touchers.report()},
             "descriptors": len(list(Path("/proc/self/fd").iterdir())),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
         }
 
     def close(self) -> None:
-        """Remove the generated files, and end the log of faults."""
+        """End the log of faults."""
         if self._recorder is not None:
             self._recorder.__exit__(None, None, None)
-        if self._directory is not None:
-            shutil.rmtree(self._directory)
 
     # -- where things are ---------------------------------------------------------------------
 
@@ -192,6 +188,40 @@ class EmulatedMachine:
         """Place all that a process has touched."""
         LiveAddressSpace.of(self, task, mm).settle(0, self.user_pages)
 
+    def place(self, task: LiveTask, mm: Mm) -> None:
+        """Place all pages of a process, for a fork shares them: they have one node from then on."""
+        LiveAddressSpace.of(self, task, mm).place(0, self.user_pages)
+
+    def settle_logged(self, task: LiveTask, mm: Mm) -> None:
+        """Place what a thread that has ended is known to have touched, while its policy is."""
+        if self._recorder is not None:
+            with suppress(OSError):  # the others that have the memory are about to go as well
+                self.settle(task, mm)
+
+    def settle_all(self) -> None:
+        """Place all that anybody has touched, before what a pool or a weight says changes."""
+        self.processes.materialise_all()
+        for mm, task in self.processes.users():
+            with suppress(OSError, EOFError):  # it has ended, or is not the caller's to look at
+                self.settle(task, mm)
+
+    def count_huge_pages(self) -> None:
+        """Find out what has been taken of the pools of huge pages, and what has come back.
+
+        As long as nobody on the host has any, that is nothing.
+        """
+        if not self.pools.used().any() and not are_in_use_on_host():
+            return
+        self.processes.materialise_all()
+        shift = self.page_shift
+        for mm, task in self.processes.users():
+            with suppress(OSError, EOFError):
+                for vma in mm.areas.above(0):
+                    if (vma.page_size_bytes or 0) > self.page_size_bytes:
+                        space = LiveAddressSpace.of(self, task, mm)
+                        space.settle(vma.start >> shift, vma.end >> shift)
+        self.reclaim()
+
     def before_policy_change(self, task: LiveTask) -> None:
         """Apply a task's policy to all that it has touched, and to what it has forked."""
         self.processes.materialise_own(task)
@@ -216,37 +246,33 @@ class EmulatedMachine:
         if task.mm is None:
             return
         self.processes.materialise_own(task)
-        anonymous = task.mm.anonymous
-        self.capacity.release(anonymous.pages.forget(start, end))
+        self.touchers.forget(task.tgid, start, end)
+        for thing in task.mm.own.values():
+            self.forget_pages(thing, start, end)
         if policies:
-            anonymous.policies.set(start, end, None)
+            task.mm.anonymous.policies.set(start, end, None)
 
-    def set_aside(self, task: LiveTask, start: int, end: int) -> None:
-        """Keep the nodes of pages that are about to be mapped elsewhere, by page frame."""
-        if task.mm is None:
-            return
-        self.processes.materialise_own(task)
-        LiveAddressSpace.of(self, task, task.mm).settle(start, end)
-        pages = task.mm.anonymous.pages
-        placed = pages.placed()
-        placed = placed[(placed >= start) & (placed < end)]
-        frames = pages.frames(placed)
-        if not frames.all():
-            self.losses["pages that were remapped, whose frames may not be seen"] += len(placed)
-        task.mm.limbo.add(frames[frames != 0], pages.nodes(placed)[frames != 0])
-        self.capacity.release(pages.forget(start, end))
+    def forget_pages(self, thing: PageObject, start: int, end: int) -> None:
+        """Forget some pages of an object, and give up the room that they had."""
+        self.pools.room(thing.pool_order).release(thing.pages.forget(start, end))
+
+    def finish_remaps(self, mm: Mm) -> None:
+        """Let what is known of pages follow them to where mremap(2) has put them."""
+        remaps.finish(self, mm)
 
     def reclaim(self) -> None:
         """Release the pages of processes that are gone, and of memory that only they had mapped."""
         for thing in self.processes.prune():
-            self.capacity.release(thing.pages.forget(*_ALL_PAGES))
+            self.forget_pages(thing, *_ALL_PAGES)
             self.objects.drop(thing)
         mapped = set()
         for mm in self.processes.mms():
-            with suppress(PermissionError):  # a process that was named, and is not the caller's
-                mapped |= {file_key(vma) for vma in mm.areas.above(0)}
-        for file in self.objects.drop_vanished(mapped):
-            self.capacity.release(file.pages.forget(*_ALL_PAGES))
+            with suppress(ProcessLookupError, PermissionError):  # gone, or named and another's
+                mapped |= {number_of(vma) for vma in mm.areas.above(0)}
+        for file in self.files.drop_gone(mapped):
+            self.forget_pages(file, *_ALL_PAGES)
+            self.objects.drop(file)
+        self.merged_pages.drop_gone()
 
     def _on_cpu(self, cpu: int) -> Surroundings:
         known = self._surroundings.get(cpu)
@@ -255,23 +281,8 @@ class EmulatedMachine:
                 self.node_of_cpu(cpu),
                 self.with_memory,
                 self._zonelists,
-                self._weights,
+                self.weights,
                 self.semantics,
                 self.online,
             )
         return known
-
-
-def _temporary() -> Path | None:
-    """Return where to write files for a while: in memory, unless the user names a place."""
-    named = "TMPDIR" in os.environ or not os.access(_IN_MEMORY, os.W_OK | os.X_OK)
-    return None if named else _IN_MEMORY
-
-
-def _open_recorder(pid: int) -> FaultRecorder:
-    """Log the faults of a task and its children, with what a user may lock for it."""
-    cpus = read_host_cpus()
-    try:
-        return FaultRecorder(open_fault_log(pid, cpus, _RING_PAGES, exclude_kernel=False))
-    except PermissionError:  # a user, be it as root of a user namespace
-        return FaultRecorder(open_fault_log(pid, cpus, _USER_RING_PAGES, exclude_kernel=True))

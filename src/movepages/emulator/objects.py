@@ -14,8 +14,6 @@ from movepages.emulator.overlay import Overlay
 from movepages.emulator.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -31,9 +29,6 @@ NEW_PAGES = 1
 """The object of pages that are allocated and not mapped yet."""
 _FIRST_OBJECT = 2
 
-FileKey = tuple[int, int, int]
-"""Device, inode, and what tells two files with one inode number apart."""
-
 
 @dataclass(slots=True, eq=False)
 class PageObject:
@@ -44,8 +39,8 @@ class PageObject:
     policies: Ranges[MemPolicy] = field(default_factory=Ranges)
     movable: bool = True
     """False for memory that refuses to move (secretmem)."""
-    vanishes: bool = False
-    """Nobody can find it by a name: it goes with its last mapping."""
+    pool_order: int = 0
+    """Of its pages, if they are of the pools of huge pages; 0 for all other memory."""
 
     def handles(self, pages: Pages) -> Pages:
         """Return the handles of pages of this object."""
@@ -53,47 +48,34 @@ class PageObject:
 
 
 class Objects:
-    """All objects by number, and the files among them by key."""
+    """All objects by number."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._objects: dict[int, PageObject] = {}
-        self._files: dict[FileKey, PageObject] = {}
         self._last = _FIRST_OBJECT - 1
 
     def __getitem__(self, number: int) -> PageObject:
         """Return an object by number."""
         return self._objects[number]
 
-    def anonymous(self) -> PageObject:
-        """Make an object for the anonymous memory of an address space."""
-        return self._keep()
+    def anonymous(self, pool_order: int = 0) -> PageObject:
+        """Make an object for the anonymous memory of an address space, or its huge pages."""
+        thing = self._keep(movable=True)
+        thing.pool_order = pool_order
+        return thing
 
-    def file(self, key: FileKey, *, movable: bool, vanishes: bool) -> PageObject:
-        """Return the object of a file, made when it is first asked for."""
-        found = self._files.get(key)
-        if found is None:
-            found = self._files[key] = self._keep()
-        found.movable, found.vanishes = movable, vanishes
-        return found
+    def file(self, *, movable: bool) -> PageObject:
+        """Make an object for the pages of a file."""
+        return self._keep(movable=movable)
 
     def drop(self, thing: PageObject) -> None:
         """Forget an object."""
         del self._objects[thing.id]
 
-    def drop_vanished(self, mapped: Collection[FileKey]) -> list[PageObject]:
-        """Forget the files without a name that nobody maps; return them."""
-        gone = [key for key, file in self._files.items() if file.vanishes and key not in mapped]
-        return [self._forget_file(key) for key in gone]
-
-    def _forget_file(self, key: FileKey) -> PageObject:
-        file = self._files.pop(key)
-        self.drop(file)
-        return file
-
-    def _keep(self) -> PageObject:
+    def _keep(self, *, movable: bool) -> PageObject:
         self._last += 1
-        thing = PageObject(self._last)
+        thing = PageObject(self._last, movable=movable)
         self._objects[thing.id] = thing
         return thing
 

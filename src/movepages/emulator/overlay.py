@@ -31,6 +31,12 @@ EXCLUSIVE = 1
 ISOLATED = 2
 INHERITED = 4
 """Counted for the process that this one was forked from."""
+GROUPED = 8
+"""Of a huge page that is mapped page by page."""
+SPLIT = 16
+"""Of a huge page that was split here, and is one folio still for the host."""
+ZEROED = 32
+"""Full of zeroes when its huge page was split here."""
 
 
 def _array(value: int, dtype: str) -> Callable[[], NDArray[Any]]:
@@ -70,6 +76,8 @@ class Overlay:
         none = np.zeros(len(pages), dtype=np.bool_)
         self.observe(pages, source.frames(pages), source.orders(pages), none)
         self.mark(pages, INHERITED)
+        for flag in (GROUPED, SPLIT):
+            self.mark(pages[source.has(pages, flag)], flag)
 
     def nodes(self, pages: Pages) -> NDArray[np.int8]:
         """Return the node of each page, or NOT_PLACED."""
@@ -102,7 +110,7 @@ class Overlay:
             alike = chunk.frame[at] == frames[part]
             alike &= chunk.node[at] != NOT_PLACED
             alike &= chunk.order[at] == 0
-            alike &= (chunk.flags[at] & np.uint8(EXCLUSIVE)).view(np.bool_) == exclusive[part]
+            alike &= chunk.flags[at] & np.uint8(EXCLUSIVE | GROUPED) == exclusive[part]
             same[part] = alike
         return same
 
@@ -161,8 +169,31 @@ class Overlay:
             chunk.frame[low:high] = 0
         return gone
 
+    def move(self, start: int, end: int, to: int) -> None:
+        """Take what is known of pages `start` to `end` along to `to`, where nothing is known.
+
+        A folio that would not be aligned there goes in single pages.
+        """
+        self._split_at(start)
+        self._split_at(end)
+        heads = self.placed(start, end)
+        orders = self.orders(heads).astype(np.int64)
+        unaligned = (to - start) % np.left_shift(1, orders) != 0
+        for order, part in runs(orders[unaligned]):
+            self.split(heads[unaligned][part], order)
+        pages = self.placed(start, end)
+        nodes, frames, kept_orders = self.nodes(pages), self.frames(pages), self.orders(pages)
+        exclusive = self.has(pages, EXCLUSIVE)
+        kept = {flag: self.has(pages, flag) for flag in (INHERITED, GROUPED, SPLIT)}
+        self.forget(start, end)
+        pages += to - start
+        self.set_nodes(pages, nodes)
+        self.observe(pages, frames, kept_orders, exclusive)
+        for flag, having in kept.items():
+            self.mark(pages[having], flag)
+
     def split(self, heads: Pages, order: int) -> None:
-        """Take folios of an order, none larger than a chunk, for single pages on the same node."""
+        """Take folios of an order, none larger than a chunk, for GROUPED pages on the same node."""
         inside = np.arange(1 << order)
         pages = (heads[:, None] + inside).ravel()
         frames = self.frames(heads)[:, None]
@@ -171,7 +202,8 @@ class Overlay:
         exclusive = np.repeat(self.has(heads, EXCLUSIVE), len(inside))
         self.set_nodes(pages, np.repeat(self.nodes(heads), len(inside)))
         self.observe(pages, frames, np.zeros(len(pages), dtype=np.int8), exclusive)
-        self.unmark(pages, INHERITED)
+        self.unmark(pages, INHERITED | SPLIT | ZEROED)
+        self.mark(pages, GROUPED)
         self.mark(pages[inherited], INHERITED)
 
     def _split_at(self, page: int) -> None:
@@ -194,21 +226,15 @@ class Overlay:
         self.unmark(pages, INHERITED)
         return count_pages(self.nodes(own), self.orders(own))
 
-    def count(self) -> NDArray[np.int64]:
-        """Return how many pages are on each node, inherited ones among them."""
-        counts = np.zeros(MAX_NODES, dtype=np.int64)
-        for chunk in self._chunks.values():
-            placed = chunk.node != NOT_PLACED
-            counts += count_pages(chunk.node[placed], chunk.order[placed])
-        return counts
-
-    def placed(self) -> Pages:
-        """Return the pages that have a node, rising."""
+    def placed(self, start: int = 0, end: int = 1 << 62) -> Pages:
+        """Return the pages of a range that have a node, rising; by default all."""
         found = [
             np.flatnonzero(chunk.node != NOT_PLACED) + (number << CHUNK_SHIFT)
             for number, chunk in sorted(self._chunks.items())
+            if start >> CHUNK_SHIFT <= number <= end >> CHUNK_SHIFT
         ]
-        return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+        pages = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+        return pages[(pages >= start) & (pages < end)]
 
     def _gather(self, name: str, pages: Pages, out: NDArray[Any]) -> NDArray[Any]:
         for number, part in runs(pages >> CHUNK_SHIFT):

@@ -12,13 +12,17 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from movepages.emulator.sysfs import WHOLE
+from movepages.emulator.sysfs import NODES, WEIGHTS, WHOLE
 
 AT_FDCWD = -100
 _MAX_LINKS = 40  # MAXSYMLINKS in include/linux/namei.h
 
 _PROC = re.compile(rb"/proc/(self|[0-9]+)(?:/task/(\x00|[0-9]+))?/(status|numa_maps)")
 _COUNTERS = re.compile(rb"/sys/devices/system/node/node([0-9]+)/(meminfo|numastat|vmstat)")
+_ATTRIBUTES = re.compile(
+    rb"/sys/(?:%s/node[0-9]+/hugepages/hugepages-[0-9]+kB/(?:nr|free|surplus)_hugepages"
+    rb"|%s/node[0-9]+)" % (NODES.encode(), WEIGHTS.encode())
+)
 _TREE = re.compile(
     rb"/sys/(?:(?:%s)(?:/.*)?|devices/system/cpu/cpu[0-9]+/node[0-9]+)"
     % b"|".join(name.encode() for name in WHOLE),
@@ -57,7 +61,13 @@ class SysFile(NamedTuple):
     """Where we find it: in the place where the tree stands, or in the real /sys."""
 
 
-Recognised = ProcFile | CounterFile | SysFile
+class AttributeFile(NamedTuple):
+    """A file whose value may change, and which root may set, by its path in /sys."""
+
+    name: str
+
+
+Recognised = ProcFile | CounterFile | AttributeFile | SysFile
 
 
 class Walked(NamedTuple):
@@ -137,6 +147,8 @@ class PathView:
             return ProcFile(process, thread, match[3].decode(), match[2] is not None)
         if match := _COUNTERS.fullmatch(path):
             return CounterFile(int(match[1]), match[2].decode())
+        if _ATTRIBUTES.fullmatch(path):
+            return AttributeFile(path.decode())
         if self.tree is not None and _TREE.fullmatch(path):
             return SysFile(self.tree + path)
         return SysFile(path) if walked.through_tree else None

@@ -12,110 +12,28 @@ next (exec): they change, while those of a child that has only forked are its pa
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Protocol
 
 from movepages.abi import MAX_NUMNODES
+from movepages.emulator.mm import Mm
 from movepages.emulator.overlay import NOT_PLACED
+from movepages.emulator.task_files import STAT_BYTES, children_of, parse_stat, tgid_of, threads_of
 from movepages.errors import no_such_process
 from movepages.linux.kcmp import same_memory
-from movepages.linux.procmap import VmaSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from movepages.emulator.objects import Objects, PageObject
+    from movepages.emulator.task_files import Stat
     from movepages.kernel.mempolicy import MemPolicy
 
-_STAT_BYTES = 1024
 _DISCOVERIES_BETWEEN_RECLAIMS = 32
-_ZOMBIE_STATES = frozenset("ZX")
-
-
-class Stat(NamedTuple):
-    """What /proc/TID/stat says that matters here."""
-
-    state: str
-    parent: int
-    threads: int
-    started: int
-    size_bytes: int
-    cpu: int
-    image: tuple[int, ...]
-    """Addresses that exec chooses anew: code, stack, arguments."""
-
-
-class Limbo:
-    """Nodes of pages that mremap has taken from one place and not been seen to put at another."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._frames = np.empty(0, dtype=np.int64)
-        self._nodes = np.empty(0, dtype=np.int8)
-
-    def add(self, frames: NDArray[np.int64], nodes: NDArray[np.int8]) -> None:
-        """Take pages in, by page frame."""
-        frames = np.concatenate([frames, self._frames])
-        nodes = np.concatenate([nodes, self._nodes])
-        self._frames, newest = np.unique(frames, return_index=True)
-        self._nodes = nodes[newest]
-
-    def take(self, frames: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Return the node of each page frame that is here, and let go of it; else NOT_PLACED."""
-        nodes = np.full(len(frames), NOT_PLACED, dtype=np.int8)
-        if not len(self._frames):
-            return nodes
-        at = np.minimum(np.searchsorted(self._frames, frames), len(self._frames) - 1)
-        here = self._frames[at] == frames
-        nodes[here] = self._nodes[at[here]]
-        left = np.ones(len(self._frames), dtype=np.bool_)
-        left[at[here]] = False
-        self._frames, self._nodes = self._frames[left], self._nodes[left]
-        return nodes
-
-
-class Mm:
-    """An address space, with the files through which the kernel tells of it."""
-
-    def __init__(self, pid: int, image: tuple[int, ...], anonymous: PageObject, root: Path) -> None:
-        """`pid` is a task that has it; `image` tells when that one has exec'ed."""
-        self.pid, self.image, self.anonymous = pid, image, anonymous
-        self.relatives: list[Mm] = [self]
-        """Address spaces that came of one another by fork, and may share pages with this one."""
-        self.limbo = Limbo()
-        self._root = root
-        self._pagemap = -1
-        self._areas: VmaSource | None = None
-
-    @property
-    def pagemap(self) -> int:
-        """The descriptor of its pagemap."""
-        if self._pagemap < 0:
-            self._pagemap = os.open(
-                self._root / str(self.pid) / "pagemap", os.O_RDONLY | os.O_CLOEXEC
-            )
-        return self._pagemap
-
-    @property
-    def areas(self) -> VmaSource:
-        """Where to ask for its areas."""
-        if self._areas is None:
-            self._areas = VmaSource(self.pid, self._root.parent)
-        return self._areas
-
-    def close(self) -> None:
-        """Let go of its files."""
-        if self._pagemap >= 0:
-            os.close(self._pagemap)
-        if self._areas is not None:
-            self._areas.close()
-        self._pagemap, self._areas = -1, None
-        self.relatives.remove(self)
 
 
 @dataclass(slots=True, eq=False)
@@ -137,14 +55,22 @@ class LiveTask:
 
     def stat(self) -> Stat:
         """Read its stat file. Raises ProcessLookupError once it is gone."""
-        return parse_stat(os.pread(self.stat_file, _STAT_BYTES, 0))
+        return parse_stat(os.pread(self.stat_file, STAT_BYTES, 0))
 
 
 class Look(Protocol):
     """What has to be seen of pages and tasks to tell what a fork inherits."""
 
-    def settle(self, task: LiveTask, mm: Mm) -> None:
-        """Place all that a process has touched."""
+    def place(self, task: LiveTask, mm: Mm) -> None:
+        """Place all pages of a process, for a fork shares them: they have one node from then on."""
+        ...
+
+    def settle_logged(self, task: LiveTask, mm: Mm) -> None:
+        """Place what a thread that has ended is known to have touched, while its policy is."""
+        ...
+
+    def finish_remaps(self, mm: Mm) -> None:
+        """Let what is known of pages follow them to where mremap(2) has put them."""
         ...
 
     def frames_of(self, mm: Mm, pages: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -173,6 +99,7 @@ class Processes:
     _left: list[Mm] = field(default_factory=list)
     """Address spaces that a task has let go of: who was the last shows when they are pruned."""
     _discovered: int = 0
+    _pruning: bool = False
 
     def task(self, tid: int) -> LiveTask:
         """Return a task as it is now. Raises NoSuchProcessError."""
@@ -182,18 +109,46 @@ class Processes:
         try:
             stat = known.stat()
         except ProcessLookupError:
-            self._forget(known)
+            self._forget_all({known})
             return self._discover(tid)
         known.threads = stat.threads
-        if stat.state in _ZOMBIE_STATES:
-            self._leave_memory(known)
+        if stat.is_zombie:
+            self._end(known)
         elif known.mm is not None and stat.image != known.mm.image:
             self._leave_memory(known)
             known.mm = self._new_mm(known.tgid, stat.image)
+        if known.mm is not None:
+            known.mm.through = tid
+            if known.mm.remaps:
+                self.look.finish_remaps(known.mm)
         return known
 
+    def caller(self, tid: int) -> LiveTask:
+        """Return the task that makes a call: what it called before has ended. Raises as `task`."""
+        task = self.task(tid)
+        if task.mm is not None and task.mm.remaps:
+            task.mm.drop_remaps_of(tid)
+        return task
+
     def known(self, tid: int) -> LiveTask:
-        """Return a task as it was when last looked at, for what needs no memory of it."""
+        """Return a task as it was when last looked at, for what needs no memory of it.
+
+        Raises NoSuchProcessError.
+        """
+        known = self._tasks.get(tid)
+        if known is None:
+            return self._discover(tid)
+        try:
+            os.pread(known.stat_file, 1, 0)
+        except ProcessLookupError:  # that one has ended: this is another, by the same number
+            return self.task(tid)
+        return known
+
+    def toucher(self, tid: int) -> LiveTask:
+        """Return the thread that a fault is from, as it was when last looked at.
+
+        It may have ended since: what it touched goes by its policy all the same.
+        """
         return self._tasks.get(tid) or self._discover(tid)
 
     def materialise_own(self, caller: LiveTask) -> None:
@@ -212,39 +167,60 @@ class Processes:
         """Return the pid that was given last, to whatever task of this machine."""
         descriptor = os.open(f"{self.proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return int(os.read(descriptor, _STAT_BYTES).split()[4])
+            return int(os.read(descriptor, STAT_BYTES).split()[4])
         finally:
             os.close(descriptor)
 
-    def materialise(self, task: LiveTask) -> None:
-        """Discover the threads and children of a process, before what they inherit changes."""
-        try:
-            threads = list((self.proc / str(task.tgid) / "task").iterdir())
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        for thread in threads:
-            self._discover_if_new(int(thread.name))
-            for child in _children(thread):
-                self._discover_if_new(child)
+    def materialise(self, task: LiveTask) -> list[int]:
+        """Discover the threads and children of a process, before what they inherit changes.
+
+        Return its children.
+        """
+        threads = threads_of(self.proc, task.tgid)
+        of_process = self.proc / str(task.tgid) / "task"
+        children = [child for tid in threads for child in children_of(of_process / str(tid))]
+        for tid in (*threads, *children):
+            self._discover_if_new(tid)
+        return children
+
+    def materialise_all(self) -> None:
+        """Discover all tasks that descend from the program's first process."""
+        pids = [self.first]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                pids += self.materialise(self.task(pid))
 
     def mms(self) -> list[Mm]:
         """Return all address spaces that are known, each once."""
         return list(dict.fromkeys(task.mm for task in self._tasks.values() if task.mm))
 
+    def users(self) -> list[tuple[Mm, LiveTask]]:
+        """Return all address spaces that are known, each with a task that has it."""
+        return list({task.mm: task for task in self._tasks.values() if task.mm}.items())
+
     def prune(self) -> list[PageObject]:
-        """Forget tasks that are gone; return the anonymous memory that went with them."""
-        for task in list(self._tasks.values()):
-            try:
-                if task.stat().state in _ZOMBIE_STATES:
-                    self._leave_memory(task)
-            except ProcessLookupError:
-                self._forget(task)
+        """Forget tasks that are gone; return the memory of their own that went with them."""
+        if self._pruning:  # what they touched is being placed, by tasks that are discovered there
+            return []
+        self._pruning = True
+        try:
+            tasks = list(self._tasks.values())
+            self._forget_all({task for task in tasks if not self._is_there(task)})
+        finally:
+            self._pruning = False
         used = self.mms()
         dead = [mm for mm in dict.fromkeys(self._left) if mm not in used]
         self._left.clear()
         for mm in dead:
             mm.close()
-        return [mm.anonymous for mm in dead]
+        return [thing for mm in dead for thing in mm.own.values()]
+
+    def own_pages(self, mm: Mm, pool_order: int) -> PageObject:
+        """Return what an address space has of its own of an order of pool, made when first seen."""
+        found = mm.own.get(pool_order)
+        if found is None:
+            found = mm.own[pool_order] = self.objects.anonymous(pool_order)
+        return found
 
     # -- discovering --------------------------------------------------------------------------
 
@@ -258,7 +234,7 @@ class Processes:
 
     def _discover(self, tid: int) -> LiveTask:
         self._discovered += 1
-        if self._discovered % _DISCOVERIES_BETWEEN_RECLAIMS == 0:
+        if self._discovered % _DISCOVERIES_BETWEEN_RECLAIMS == 0 and not self._pruning:
             self.look.reclaim()
         try:
             stat_file = os.open(self.proc / str(tid) / "stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -275,8 +251,8 @@ class Processes:
     def _described(self, tid: int, stat_file: int) -> LiveTask:
         """Return a task that is new, with what it has from the one that made it."""
         try:
-            stat = parse_stat(os.pread(stat_file, _STAT_BYTES, 0))
-            tgid = _tgid(self.proc / str(tid))
+            stat = parse_stat(os.pread(stat_file, STAT_BYTES, 0))
+            tgid = tgid_of(self.proc / str(tid))
         except (FileNotFoundError, ProcessLookupError):
             raise no_such_process(tid, "emulate") from None
         task = LiveTask(tid, tgid, None, stat.started, stat_file)
@@ -285,34 +261,46 @@ class Processes:
             maker = self._inherit(task, stat)
         else:
             maker = leader = self.task(tgid)
-            task.mm = leader.mm
+            task.mm = leader.mm or self._memory_of_threads(task, stat)
         maker = self._tasks.get(self.look.creator_of(tid) or 0) or maker
         if maker is not None:
             task.policy, task.il_prev, task.il_weight = maker.policy, maker.il_prev, maker.il_weight
+        if task.mm is not None:
+            task.mm.through = tid
         return task
 
     def _inherit(self, task: LiveTask, stat: Stat) -> LiveTask | None:
         """Give a process its memory; return the one that forked it, as far as that is known."""
-        has_memory = stat.size_bytes and stat.state not in _ZOMBIE_STATES
+        has_memory = stat.size_bytes and not stat.is_zombie
         parent = self._parent(task.tid, stat.parent)
         if not has_memory:
             return parent
-        source = parent.mm if parent is not None else None
-        if source is not None and parent is not None and same_memory(task.tid, parent.tid):
+        source = self._memory_of(parent) if parent is not None else None
+        if source is None or parent is None:
+            task.mm = self._new_mm(task.tgid, stat.image)
+        elif _share_memory(task.tid, parent.tid):
             task.mm = source
-        elif source is not None and parent is not None and source.image == stat.image:
+        elif source.image == stat.image:
             task.mm = self._forked_mm(task.tid, parent, source)
         else:
             task.mm = self._new_mm(task.tgid, stat.image)
         return parent
 
+    def _memory_of(self, leader: LiveTask) -> Mm | None:
+        """Return the memory of a process, which its other threads have if the first has ended."""
+        group = (leader, *(task for task in self._tasks.values() if task.tgid == leader.tgid))
+        return next((task.mm for task in group if task.mm is not None), None)
+
     def _parent(self, tid: int, parent: int) -> LiveTask | None:
         """Return the parent of a process of the program; None for others, and for the first."""
         if tid == self.first or parent in {0, 1, os.getpid()}:
             return None
-        if parent in self._tasks:
+        if parent not in self._tasks and not self._descends(parent):
+            return None
+        try:
             return self.task(parent)
-        return self.task(parent) if self._descends(parent) else None
+        except ProcessLookupError:  # it has ended since
+            return None
 
     def _descends(self, pid: int) -> bool:
         """Tell whether a process is one of the program's."""
@@ -336,56 +324,72 @@ class Processes:
         that the child has in the same frame it has from there.
         """
         mm = self._new_mm(pid, source.image)
-        theirs = source.anonymous.pages
-        ours = mm.anonymous.pages = theirs.copy()
         mm.anonymous.policies = source.anonymous.policies.copy()
-        self.look.settle(parent, source)
-        pages = theirs.placed()
-        frames = self.look.frames_of(mm, pages)
-        same = (frames != 0) & (frames == theirs.frames(pages))
-        ours.adopt(theirs, pages[same | (ours.nodes(pages) == NOT_PLACED)])
+        for order, thing in source.own.items():
+            self.own_pages(mm, order).pages = thing.pages.copy()
+        with suppress(ProcessLookupError):  # the parent is about to be gone
+            self.look.place(parent, source)
+        for order, thing in source.own.items():
+            theirs, ours = thing.pages, self.own_pages(mm, order).pages
+            pages = theirs.placed()
+            frames = self.look.frames_of(mm, pages)
+            same = (frames != 0) & (frames == theirs.frames(pages))
+            ours.adopt(theirs, pages[same | (ours.nodes(pages) == NOT_PLACED)])
         source.relatives.append(mm)
         mm.relatives = source.relatives
         return mm
 
+    def _memory_of_threads(self, task: LiveTask, stat: Stat) -> Mm | None:
+        """Return the memory of a process whose first thread has ended, as one of the others."""
+        known = [other.mm for other in self._tasks.values() if other.tgid == task.tgid]
+        for mm in (*known, *self._left):
+            if mm is not None and (mm.pid, mm.image) == (task.tgid, stat.image):
+                return mm
+        self._inherit(task, stat)
+        return task.mm
+
+    def _is_there(self, task: LiveTask) -> bool:
+        """Tell whether a task can be looked at, be it as a zombie."""
+        try:
+            stat = task.stat()
+        except ProcessLookupError:
+            return False
+        task.threads = stat.threads
+        if stat.is_zombie:
+            self._end(task)
+        elif task.mm is not None:
+            task.mm.through = task.tid
+        return True
+
+    def _end(self, task: LiveTask) -> None:
+        """Take its memory from a zombie; of a process that goes on, the other threads have it."""
+        had_memory = task.mm is not None
+        self._leave_memory(task)
+        if had_memory and task.threads > 1:
+            for thread in threads_of(self.proc, task.tgid):
+                self._discover_if_new(thread)
+
     def _leave_memory(self, task: LiveTask) -> None:
         if task.mm is not None:
+            task.mm.drop_remaps_of(task.tid)
             self._left.append(task.mm)
             task.mm = None
 
-    def _forget(self, task: LiveTask) -> None:
-        self._leave_memory(task)
-        os.close(task.stat_file)
-        del self._tasks[task.tid]
+    def _forget_all(self, gone: set[LiveTask]) -> None:
+        """Forget tasks; what they have touched of memory that others have goes by their policy."""
+        left = {task.mm for task in self._tasks.values() if task not in gone}
+        for mm, task in {task.mm: task for task in gone}.items():
+            if mm is not None and mm in left:
+                self.look.settle_logged(task, mm)
+        for task in gone:
+            self._leave_memory(task)
+            os.close(task.stat_file)
+            del self._tasks[task.tid]
 
 
-def parse_stat(data: bytes) -> Stat:
-    """Read /proc/TID/stat; the name in it may hold anything, a parenthesis as well."""
-    if not data:
-        raise ProcessLookupError
-    fields = data[data.rindex(b")") + 2 :].split()
-    return Stat(
-        state=fields[0].decode(),
-        parent=int(fields[1]),
-        threads=int(fields[17]),
-        started=int(fields[19]),
-        size_bytes=int(fields[20]),
-        cpu=int(fields[36]),
-        image=tuple(int(fields[index]) for index in (23, 24, 25, 45)),
-    )
-
-
-def _children(thread: Path) -> Iterator[int]:
-    """Go through the children that a thread has forked, given its directory in /proc."""
+def _share_memory(tid: int, parent: int) -> bool:
+    """Tell whether a task has the memory of the one that made it; not if either has ended since."""
     try:
-        text = (thread / "children").read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return
-    yield from map(int, text.split())
-
-
-def _tgid(directory: Path) -> int:
-    for line in (directory / "status").read_bytes().splitlines():
-        if line.startswith(b"Tgid:"):
-            return int(line[5:])
-    raise ProcessLookupError
+        return same_memory(tid, parent)
+    except ProcessLookupError:
+        return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from movepages.emulator.sysfs import grouped
 
@@ -45,6 +45,21 @@ _BY_USE: Mapping[str, Mapping[bytes, int]] = {
     },
 }
 """What one page more in use adds to the numbers of a node's file."""
+_BY_POOLS = (b"MemFree", b"MemUsed", b"nr_free_pages")
+"""What a page that a pool of huge pages holds counts for as well."""
+
+
+_HUGE_PAGES = (b"HugePages_Total", b"HugePages_Free", b"HugePages_Surp")
+
+
+class NodePool(NamedTuple):
+    """The pool of a node, in huge pages of the smallest size."""
+
+    total: int
+    free: int
+    surplus: int
+    grown_pages: int
+    """Ordinary pages that pools of all sizes hold now, beyond what they held at first."""
 
 
 def edit_status(text: bytes, mems_allowed: NodeSet, possible: int) -> bytes:
@@ -127,19 +142,24 @@ def _is_node(key: bytes) -> bool:
     return key[:1] == b"N" and key[1:].isdigit()
 
 
-def edit_node_file(name: str, text: bytes, used_pages: int) -> bytes:
+def edit_node_file(name: str, text: bytes, used_pages: int, pool: NodePool | None = None) -> bytes:
     """Return a node's `meminfo`, `numastat` or `vmstat` as it is with that many pages more in use.
 
     All of them count as anonymous memory that was allocated by CPUs of the node itself. Free memory
-    does not fall below 0. Raises KeyError for another file.
+    does not fall below 0. A pool of None is as the file says. Raises KeyError for another file.
     """
     changes = _BY_USE[name]
+    huge_pages = dict(zip(_HUGE_PAGES, pool, strict=False)) if pool else {}
+    grown_pages = pool.grown_pages if pool else 0
 
     def edited(match: re.Match[bytes]) -> bytes:
         key = match["key"]
+        if key in huge_pages:
+            return b"%s%-16s%6d" % (match[1], key + b":", huge_pages[key])
         if key not in changes:
             return match[0]
-        count = max(0, int(match["count"]) + changes[key] * used_pages)
+        pages = used_pages + (grown_pages if key in _BY_POOLS else 0)
+        count = max(0, int(match["count"]) + changes[key] * pages)
         if name == "meminfo":
             return b"%s%-16s%8d kB" % (match[1], key + b":", count)
         return b"%s %d" % (key, count)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from movepages.linux.seccomp import Notification
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """The call returns this: 0 or more, or a negative errno."""
 
     ret: int
@@ -20,8 +20,7 @@ class Continue:
     """The kernel carries the call out, as if nobody had looked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """The call returns a new descriptor of the program's: a copy of `fd`.
 
     The handler gives `fd` away: it is closed once it is copied.

@@ -15,31 +15,31 @@ all but stderr, so that a pipe closes when the program closes it.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
 import threading
-import traceback
+import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from movepages.emulator import front, tree
 from movepages.emulator.filter import Files, Precision, build_filter, call_numbers, watched_calls
 from movepages.emulator.front import BLOCKED
-from movepages.emulator.launch import execute, fork_task
+from movepages.emulator.launch import execute, fork_task, furnish
 from movepages.emulator.supervisor import Supervisor
-from movepages.errors import MovePagesError
+from movepages.errors import MovePagesError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from movepages.emulator.launch import Launch
     from movepages.emulator.replies import Handler
     from movepages.emulator.supervisor import Tally
 
+_IN_MEMORY, _TEMPORARY = "/dev/shm", "/tmp"  # noqa: S108 - a directory of our own there
 _GRACE_SECONDS = 0.2
 """How long children that outlive the program may take to end before they count as daemons."""
 
@@ -52,24 +52,26 @@ class World(Protocol):
         """What the user should know of the machine before the program starts, or ""."""
         ...
 
-    def mounts(self) -> list[tuple[Path, Path]]:
-        """Return what is to be mounted where: (source, target)."""
+    def furnish(self, directory: Path) -> Iterable[tuple[Path, Path]]:
+        """Write files below an empty directory; return what to bind where: (source, target).
+
+        Called in what will be the program.
+        """
         ...
 
-    def handlers(self) -> Mapping[str, Handler]:
-        """Return who answers which call, by the name of the call; asked once it is attached."""
-        ...
-
-    def attach(self, pid: int, *, mounted: bool) -> None:
+    def attach(self, pid: int) -> None:
         """Learn which process will be the program, before it starts; threads may start here."""
         ...
 
-    def report(self) -> dict[str, Any]:
-        """Return what happened, once all tasks are gone."""
+    def handlers(self, directory: Path, *, mounted: bool) -> Mapping[str, Handler]:
+        """Return who answers which call, by the name of the call.
+
+        The files are below the directory, and bound if they are `mounted`.
+        """
         ...
 
-    def close(self) -> None:
-        """Remove what was generated."""
+    def report(self) -> dict[str, Any]:
+        """Return what happened, once all tasks are gone; where that is asked for."""
         ...
 
 
@@ -110,13 +112,29 @@ def run(program: Program, make_world: Callable[[], World], settings: Settings) -
     spared = tree.descendants()
     tree.adopt_orphans()
     links = front.Links.make()
+    directory = _make_directory()
     supervisor = os.fork()
     if not supervisor:
-        _supervisor(program, make_world, settings, front.Reports(links), mask)
+        _supervisor(program, make_world, settings, front.Reports(links), mask, directory)
     try:
-        return front.Front(program.name, supervisor, links, spared).wait()
+        return front.Front(program.name, supervisor, links, spared, directory).wait()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _make_directory() -> Path:
+    """Make an empty directory, in memory unless the user names a place."""
+    named = os.environ.get("TMPDIR")
+    in_memory = os.access(_IN_MEMORY, os.W_OK | os.X_OK)
+    place = Path(named or (_IN_MEMORY if in_memory else _TEMPORARY))
+    directory = place / f"movepages-{os.getpid()}-{time.monotonic_ns():x}"
+    try:
+        directory.mkdir(0o700)
+    except OSError as error:
+        raise UnsupportedError(
+            f"{directory} cannot be made ({error.strerror}); set TMPDIR to a directory of yours"
+        ) from None
+    return directory
 
 
 def _supervisor(
@@ -125,58 +143,42 @@ def _supervisor(
     settings: Settings,
     reports: front.Reports,
     mask: set[Any],
+    directory: Path,
 ) -> NoReturn:
     """Be the supervisor; never return into the code of the front."""
     try:
         tree.adopt_orphans()
-        _supervise(program, make_world, settings, reports, mask)
+        if settings.pin:
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        world = make_world()
+        launch = fork_task(program.body, mask, partial(furnish, directory, world.furnish))
+        front.let_go_of_streams()
+        _serve(launch, program, world, settings, reports, directory)
+        front.remove(directory)
         os._exit(0)
     except MovePagesError as error:
+        front.remove(directory)
         reports.failed(error)
     except BaseException as error:  # noqa: BLE001 - the front tells the user, and ends the tree
-        if os.environ.get("MOVEPAGES_DEBUG") == "1":
-            traceback.print_exception(error)
+        _show(error)
         reports.broken(f"{type(error).__name__}: {error}")
     finally:
         os._exit(1)
 
 
-def _supervise(
+def _serve(
+    launch: Launch,
     program: Program,
-    make_world: Callable[[], World],
+    world: World,
     settings: Settings,
     reports: front.Reports,
-    mask: set[Any],
-) -> None:
-    if settings.pin:
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    launch = fork_task(program.body, mask)
-    front.let_go_of_streams()
-    world = _made_quickly(make_world)
-    try:
-        _serve(launch, program, world, settings, reports)
-    finally:
-        world.close()
-
-
-def _made_quickly(make_world: Callable[[], World]) -> World:
-    """Make the world, for which the program waits: mostly that is importing NumPy and `kernel/`."""
-    # The program has its own environment already. No array here is worth a thread for each CPU.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.disable()
-    world = make_world()
-    gc.freeze()  # all of it stays, so no collection need look at it
-    gc.enable()
-    return world
-
-
-def _serve(
-    launch: Launch, program: Program, world: World, settings: Settings, reports: front.Reports
+    directory: Path,
 ) -> None:
     machine = os.uname().machine
-    not_mounted = launch.mount(world.mounts())
-    world.attach(launch.pid, mounted=not not_mounted)
-    handlers = world.handlers()
+    world.attach(launch.pid)
+    not_mounted = launch.furnished()
+    seen = directory if not_mounted else _hold(launch.pid, directory)
+    handlers = world.handlers(seen, mounted=not not_mounted)
     listener = launch.install(
         build_filter(machine, settings.precision, settings.files, _also(handlers, settings.files))
     )
@@ -189,6 +191,13 @@ def _serve(
     tally = supervisor.serve()
     reaper.join()
     _tell(world, tally, settings)
+
+
+def _hold(pid: int, directory: Path) -> Path:
+    """Return where we find what a task has mounted over a directory; remove the directory."""
+    mounted = os.open(f"/proc/{pid}/root{directory.absolute()}", os.O_PATH | os.O_CLOEXEC)
+    directory.rmdir()
+    return Path(f"/proc/self/fd/{mounted}")
 
 
 def _also(handlers: Mapping[str, Handler], files: Files) -> list[str]:
@@ -233,10 +242,17 @@ def _say_how(notice: str, not_mounted: str, settings: Settings) -> None:
 
 
 def _tell(world: World, tally: Tally, settings: Settings) -> None:
-    report = {"calls": dict(sorted(tally.served.items())), **world.report()}
     if settings.report:
+        report = {"calls": dict(sorted(tally.served.items())), **world.report()}
         settings.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if tally.first_defect is not None:
-        if os.environ.get("MOVEPAGES_DEBUG") == "1":
-            traceback.print_exception(tally.first_defect)
+        _show(tally.first_defect)
         front.say(tally.complaint())
+
+
+def _show(problem: BaseException) -> None:
+    """Show where something was raised, to whoever asks for it."""
+    if os.environ.get("MOVEPAGES_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(problem)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from movepages.abi.pagemap import PagemapBit, PageRegion
-from movepages.errors import UnsupportedError
-from movepages.linux.pagemap import frames, open_pagemap, scan
+from movepages.linux.pagemap import chunks, frames, open_pagemap, present, read_entries, scan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -65,12 +64,27 @@ def present_pages(pagemap: int, start: int, end: int, page_shift: int) -> Handle
     return pages
 
 
+def read_present_pages(pagemap: int, ranges: Iterable[tuple[int, int]], page_shift: int) -> Handles:
+    """Return the numbers of the present pages of ranges, where the kernel has no PAGEMAP_SCAN.
+
+    Each page of the ranges is read, so they should be mapped. Raises EOFError as `present_pages`.
+    """
+    found = [np.empty(0, dtype=np.int64)]
+    for start, end in ranges:
+        pieces = chunks(pagemap, start << page_shift, end << page_shift, 1 << page_shift)
+        found += [
+            np.flatnonzero(present(entries)) + (address >> page_shift)
+            for address, entries in pieces
+        ]
+    return np.concatenate(found)
+
+
 def find_user_pages(page_size_bytes: int, root: Path) -> int:
     """Return how many pages user space has, but for its last: as far as PAGEMAP_SCAN may look."""
+    entry = np.empty(1, dtype=np.uint64)
     with open_pagemap(0, root) as pagemap:
         for bits in _ADDRESS_BITS:
-            end = (1 << bits) - page_size_bytes
-            with suppress(UnsupportedError, OSError):
-                scan(pagemap, end - page_size_bytes, end, require=PageRegion.PRESENT)
-                return end // page_size_bytes
+            pages = (1 << bits) // page_size_bytes - 1
+            if len(read_entries(pagemap, pages - 1, entry)):  # beyond the last, there are none
+                return pages
     return (1 << _ADDRESS_BITS[-1]) // page_size_bytes

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from movepages.linux.seccomp import Listener, Notification
 
 _NUMA_CALLS = frozenset(CALLS)
+_OTHER = ("other", None)
 _PLAUSIBLE = -Errno.ENOMEM
 """What any of the NUMA calls may answer on a day when the kernel is out of luck."""
 
@@ -63,10 +64,10 @@ class Supervisor:
 
     def serve(self) -> Tally:
         """Answer calls until all tasks are gone; return what was done."""
-        listener = self._listener
+        listener, served = self._listener, self.tally.served
         while (notification := listener.receive()) is not None:
-            call, handler = self._calls.get(notification.nr, ("other", None))
-            self.tally.served[call] += 1
+            call, handler = self._calls.get(notification.nr, _OTHER)
+            served[call] += 1
             if handler is None:
                 listener.let_through(notification.id)
                 continue
@@ -77,18 +78,17 @@ class Supervisor:
         return self.tally
 
     def _carry_out(self, notification: Notification, reply: Reply) -> None:
-        match reply:
-            case Value(ret):
-                self._listener.answer(notification.id, ret)
-            case Continue():
-                self._listener.let_through(notification.id)
-            case Descriptor(fd, cloexec):
-                try:
-                    self._listener.give(notification.id, fd, cloexec=cloexec)
-                finally:
-                    os.close(fd)
-            case _:
-                raise TypeError(f"{reply!r} is no reply")
+        if isinstance(reply, Value):
+            self._listener.answer(notification.id, reply.ret)
+        elif isinstance(reply, Continue):
+            self._listener.let_through(notification.id)
+        elif isinstance(reply, Descriptor):
+            try:
+                self._listener.give(notification.id, reply.fd, cloexec=reply.cloexec)
+            finally:
+                os.close(reply.fd)
+        else:
+            raise TypeError(f"{reply!r} is no reply")
 
     def _guess(self, notification: Notification, call: str, problem: Exception) -> None:
         """Answer in place of a handler that raised, if the caller still waits."""

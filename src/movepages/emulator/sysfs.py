@@ -5,7 +5,8 @@ Each file is as the kernel writes it (drivers/base/node.c, mm/memory-tiers.c, mm
 the real blocks are on the real nodes; triggers that only root may write; power management.
 
 Counters (meminfo, numastat, vmstat) are those of a machine on which the program uses nothing yet;
-`emulator.procfs` adds what it uses.
+`emulator.procfs` adds what it uses. What root may set is what it was at first; what has become of
+it is told by `emulator.attributes`.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from typing import TYPE_CHECKING
 
 from movepages.emulator.host_cpus import HOST, read_host_cpus
 from movepages.nodeset import NodeSet
-from movepages.topology import Tier
+from movepages.topology import HugePool, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from movepages.topology import Access, HugePool, MemorySideCache, Node, Topology
+    from movepages.topology import Access, MemorySideCache, Node, Topology
 
 NODES = "devices/system/node"
 CPUS = "devices/system/cpu"
 TIERS = "devices/virtual/memory_tiering"
 WEIGHTS = "kernel/mm/mempolicy/weighted_interleave"
+HUGE_PAGES = "kernel/mm/hugepages"
 NODE_BUS = "bus/node/devices"
 TIER_BUS = "bus/memory_tiering/devices"
 WHOLE = (NODES, TIERS, WEIGHTS, NODE_BUS, TIER_BUS)
@@ -44,6 +46,7 @@ DEFAULT_WEIGHT = 1
 _PAGE_BYTES = mmap.PAGESIZE
 _DIRECTORY, _READABLE = 0o755, 0o444
 _NODE_LINK = re.compile(r"node[0-9]+")
+_POOL_NAME = re.compile(r"hugepages-([0-9]+)kB")
 
 _MEMINFO_KIB = (
     *("MemTotal", "MemFree", "MemUsed", "SwapCached", "Active", "Inactive", "Active(anon)"),
@@ -86,17 +89,39 @@ def write_tree(topology: Topology, directory: Path, host: Path = HOST) -> list[t
     return mounts + whole
 
 
-def as_booted(topology: Topology) -> Topology:
+def as_booted(topology: Topology, huge_page_sizes: Iterable[int] = ()) -> Topology:
     """Return a machine with what a kernel adds to a declared one that does not say.
 
-    That is one tier of all nodes with memory, and a weight of 1 for each node.
+    That is one tier of all nodes with memory, and for each node a weight of 1 and an empty pool of
+    each size of huge pages, in bytes.
     """
     nodes = tuple(
-        replace(node, weight=DEFAULT_WEIGHT if node.weight is None else node.weight)
+        replace(
+            node,
+            weight=DEFAULT_WEIGHT if node.weight is None else node.weight,
+            huge_pools=_with_empty_pools(node.huge_pools, huge_page_sizes),
+        )
         for node in topology
     )
     tiers = topology.tiers or (Tier(DRAM_TIER, topology.with_memory),)
     return replace(topology, nodes=nodes, tiers=tiers)
+
+
+def read_huge_page_sizes(host: Path = HOST) -> tuple[int, ...]:
+    """Return the sizes of huge pages that the host knows, in bytes, rising."""
+    names = (_POOL_NAME.fullmatch(path.name) for path in (host / HUGE_PAGES).glob("*"))
+    return tuple(sorted(int(name[1]) << 10 for name in names if name))
+
+
+def pool_name(page_size_bytes: int) -> str:
+    """Return the name of the directory of a pool."""
+    return f"hugepages-{page_size_bytes >> 10}kB"
+
+
+def _with_empty_pools(pools: tuple[HugePool, ...], sizes: Iterable[int]) -> tuple[HugePool, ...]:
+    by_size = {size: HugePool(size, 0, 0, 0) for size in sizes}
+    by_size |= {pool.page_size_bytes: pool for pool in pools}
+    return tuple(by_size[size] for size in sorted(by_size))
 
 
 def _write_lists(topology: Topology, place: Path) -> None:
@@ -120,7 +145,7 @@ def _write_node(node: Node, topology: Topology, place: Path, cpu_digits: int) ->
         _link(place / f"cpu{cpu}", f"../../cpu/cpu{cpu}")
     _link(place / "subsystem", "../../../../bus/node")
     for pool in node.huge_pools:
-        _write_huge_pool(pool, place / f"hugepages/hugepages-{pool.page_size_bytes >> 10}kB")
+        _write_huge_pool(pool, place / "hugepages" / pool_name(pool.page_size_bytes))
     for cache in node.side_caches:
         _write_side_cache(cache, place / f"memory_side_cache/index{cache.level}")
 
@@ -281,19 +306,33 @@ def _setting_mode() -> int:
 
 
 def _directory(path: Path) -> None:
-    if not path.is_dir():
-        if not path.parent.is_dir():
-            _directory(path.parent)
+    try:
         path.mkdir()
-        path.chmod(_DIRECTORY)  # whatever the umask says, the program may look
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _directory(path.parent)
+        path.mkdir()
+    path.chmod(_DIRECTORY)  # whatever the umask says, the program may look
 
 
 def _link(path: Path, target: str | Path) -> None:
-    _directory(path.parent)
-    path.symlink_to(target)
+    try:
+        path.symlink_to(target)
+    except FileNotFoundError:
+        _directory(path.parent)
+        path.symlink_to(target)
 
 
 def _write(path: Path, value: object, mode: int = _READABLE) -> None:
-    _directory(path.parent)
-    path.write_text(f"{value}\n", encoding="ascii")
-    path.chmod(mode)
+    """Write a file of one line or more, in few system calls: a program waits for the tree."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    except FileNotFoundError:
+        _directory(path.parent)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        os.write(file, f"{value}\n".encode("ascii"))
+        os.fchmod(file, mode)
+    finally:
+        os.close(file)

@@ -6,14 +6,13 @@ runs now: right for programs of one thread, or whose threads have one policy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from movepages.emulator.first_touch import Touch
 from movepages.emulator.overlay import distinct
-from movepages.linux.perf_records import Exit, Fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -44,7 +43,11 @@ class Touchers(Protocol):
         ...
 
     def touched(self, task: LiveTask, pages: Pages) -> NDArray[np.bool_]:
-        """Tell which pages are known to have been touched by the process itself."""
+        """Tell which pages the process is known to have touched since they were last placed."""
+        ...
+
+    def forget(self, pid: int, start: int, end: int) -> None:
+        """Forget who touched a range of pages of a process: they are about to be unmapped."""
         ...
 
     def creator_of(self, tid: int) -> int | None:
@@ -74,6 +77,9 @@ class Assumed:
         del task
         return np.zeros(len(pages), dtype=np.bool_)
 
+    def forget(self, pid: int, start: int, end: int) -> None:
+        """Nothing is known."""
+
     def creator_of(self, tid: int) -> int | None:
         """Nobody has said."""
         del tid
@@ -88,13 +94,14 @@ class Assumed:
 class Logged:
     """The touchers by the log of page faults. What is not in it was touched by whoever asks.
 
-    That is what the kernel does not log: pages mapped around a fault, populated, or pinned.
+    That is what the kernel does not log: pages mapped around a fault, populated, or pinned. A fault
+    counts for the page that it brought about: once that is placed, it is forgotten.
     """
 
     recorder: FaultRecorder
     on_cpu: Callable[[int], Surroundings]
     task_of: Callable[[int], LiveTask]
-    _creators: dict[int, int] = field(default_factory=dict)
+    """Returns a thread by its id, also one that has ended."""
 
     def all_of(self, task: LiveTask, pages: Pages, order: int) -> Touches:
         """Go through the touchers that are logged, then those of the other pages."""
@@ -107,17 +114,16 @@ class Logged:
         yield from self._logged(task, pages, order)
 
     def touched(self, task: LiveTask, pages: Pages) -> NDArray[np.bool_]:
-        """Tell which pages the process has faulted on."""
+        """Tell which pages the process has faulted on since they were last placed."""
         return self.recorder.who_faulted(task.tgid, pages.astype(np.uint64))[2]
+
+    def forget(self, pid: int, start: int, end: int) -> None:
+        """Forget the faults of a range of pages."""
+        self.recorder.forget(pid, start, end)
 
     def creator_of(self, tid: int) -> int | None:
         """Return which thread made a task that has not ended."""
-        for event in self.recorder.take_events():
-            if isinstance(event, Fork):
-                self._creators[event.tid] = event.parent_tid
-            elif isinstance(event, Exit):
-                self._creators.pop(event.tid, None)
-        return self._creators.get(tid)
+        return self.recorder.creator_of(tid)
 
     def report(self) -> dict[str, int]:
         """Return how many faults the kernel could not log."""
@@ -142,9 +148,9 @@ class Logged:
     def _last_faults(self, pid: int, pages: Pages, order: int) -> LastFaults:
         """Return who faulted each folio last, by whichever of its pages: tid, CPU, known."""
         if not order:
-            return self.recorder.who_faulted(pid, pages.astype(np.uint64))
+            return self.recorder.take_faults(pid, pages.astype(np.uint64))
         size = 1 << order
         all_pages = (pages & -size)[:, None] + np.arange(size)
-        tid, cpu, known = self.recorder.who_faulted(pid, all_pages.ravel().astype(np.uint64))
+        tid, cpu, known = self.recorder.take_faults(pid, all_pages.ravel().astype(np.uint64))
         one = np.argmax(known.reshape(-1, size), axis=1) + np.arange(len(pages)) * size
         return tid[one], cpu[one], known[one]

@@ -26,6 +26,8 @@ def adopt_orphans() -> None:
 
 def descendants(spared: Set[int] = frozenset()) -> set[int]:
     """Return the processes below this one, zombies left out, without the trees of those spared."""
+    if not _has_children():  # reading all of /proc takes a while
+        return set()
     children: defaultdict[int, list[int]] = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (stat := _state_and_parent(entry / "stat")):
@@ -39,6 +41,14 @@ def descendants(spared: Set[int] = frozenset()) -> set[int]:
         found |= new
         below = [child for pid in new for child in children[pid]]
     return found
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _state_and_parent(stat: Path) -> tuple[str, int] | None:
@@ -68,6 +78,16 @@ def end_descendants(spared: Set[int] = frozenset()) -> int:
                 os.waitpid(pid, 0)
         if not _reap() or not _children() - spared - refused:
             return len(killed)
+
+
+def end_below_children() -> None:
+    """Kill all processes below the children of this one, which adopt orphans, until none is left.
+
+    The children themselves are left alone, and so is what another user owns.
+    """
+    refused: set[int] = set()
+    while left := descendants() - _children() - refused:
+        refused |= {pid for pid in left if not _kill(pid)}
 
 
 def _children() -> set[int]:

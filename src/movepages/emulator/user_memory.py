@@ -29,20 +29,20 @@ class LiveUserMemory:
     def read(self, pointer: int, dtype: DTypeLike, count: int) -> NDArray[Any]:
         """Return the elements from a pointer on that can be read, at most `count`."""
         size = np.dtype(dtype).itemsize
-        pieces = [np.empty(0, dtype=dtype)]
+        pieces: list[NDArray[Any]] = []
         done = 0
-        while done < count:
+        while done < count or not pieces:
             piece = np.empty(min(count - done, _READ_BYTES // size), dtype=dtype)
             found = read_into(self.task.tid, pointer + done * size & ULONG_MAX, piece) // size
-            pieces.append(piece[:found])
+            pieces.append(piece if found == len(piece) else piece[:found])
             done += found
             if found < len(piece):
                 break
-        return pieces[1] if len(pieces) == 2 else np.concatenate(pieces)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def write(self, pointer: int, values: NDArray[Any]) -> int:
         """Write elements from a pointer on; return how many could be written."""
-        data = np.ascontiguousarray(values)
+        data = values if values.flags.c_contiguous else np.ascontiguousarray(values)
         return write_memory(self.task.tid, pointer & ULONG_MAX, data) // data.itemsize
 
     def writable(self, pointer: int, dtype: DTypeLike, count: int) -> int:

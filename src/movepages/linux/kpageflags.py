@@ -35,6 +35,19 @@ def read_flags(frames: NDArray[np.uint64], root: Path = ROOT) -> NDArray[np.uint
     return flags
 
 
+def read_run(first_frame: int, count: int, root: Path = ROOT) -> NDArray[np.uint64]:
+    """Return the flags of page frames side by side, uint64[n]: less than `count` where memory ends.
+
+    Raises PermissionError, FileNotFoundError.
+    """
+    descriptor = os.open(root / "proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(descriptor, count * _ENTRY_BYTES, first_frame * _ENTRY_BYTES)
+    finally:
+        os.close(descriptor)
+    return np.frombuffer(data, dtype=np.uint64)
+
+
 def has(flags: NDArray[np.uint64], flag: PageFlag) -> NDArray[np.bool_]:
     """Tell which frames have a flag."""
     having: NDArray[np.bool_] = (flags >> np.uint64(flag)) & np.uint64(1) == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from ctypes import c_char_p, c_int, c_long, c_ulong, c_void_p
 from typing import Any
 
@@ -17,12 +18,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 NUMBERS = TASK_CALL_NUMBERS.get(os.uname().machine, {})
 """The call numbers of this machine; empty where they are not known."""
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 0x1000, 0x4000, 0x40000
+_MNT_DETACH = 2
+AT_FDCWD = -100
 _PERF_FLAG_FD_CLOEXEC = 8
+_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def _declared(function: str, *types: Any) -> Any:
@@ -34,10 +39,13 @@ def _declared(function: str, *types: Any) -> Any:
 
 _syscall = _declared("syscall", c_long, c_long, c_long, c_long, c_long, c_long)
 _syscall_with_pointer = _declared("syscall", c_long, c_long, c_long, c_void_p)
+_syscall_on_path = _declared("syscall", c_long, c_long, c_char_p, c_void_p, c_void_p, c_long)
 _perf_event_open = _declared("syscall", c_long, c_char_p, c_long, c_long, c_long, c_ulong)
 _prctl = _declared("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _unshare = _declared("unshare", c_int)
 _mount = _declared("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_void_p)
+_umount2 = _declared("umount2", c_char_p, c_int)
+_capset = _declared("capset", c_char_p, c_char_p)
 
 
 def _answer(returned: int) -> int:
@@ -68,6 +76,14 @@ def perf_event_open(attributes: bytes, pid: int, cpu: int) -> int:
     return _answer(_perf_event_open(number, attributes, pid, cpu, -1, _PERF_FLAG_FD_CLOEXEC))
 
 
+def name_to_handle_at(path: bytes, handle: int, mount_id: int, flags: int) -> int:
+    """name_to_handle_at(2): `handle` and `mount_id` are addresses."""
+    number = NUMBERS.get("name_to_handle_at")
+    if number is None:
+        return -Errno.ENOSYS
+    return _answer(_syscall_on_path(number, AT_FDCWD, path, handle, mount_id, flags))
+
+
 def prctl(option: int, argument: int) -> int:
     """prctl(2), for the options that take one argument."""
     return _answer(_prctl(option, argument, 0, 0, 0))
@@ -78,6 +94,18 @@ def unshare(flags: int) -> int:
     return _answer(_unshare(flags))
 
 
-def mount(source: str, target: str, flags: int) -> int:
-    """mount(2), without a file system type and data: for bind mounts and propagation."""
-    return _answer(_mount(os.fsencode(source), os.fsencode(target), None, flags, None))
+def mount(source: str, target: str, flags: int, kind: str | None = None) -> int:
+    """mount(2), without data; `kind` is the file system type, which bind mounts do not have."""
+    type_name = None if kind is None else kind.encode()
+    return _answer(_mount(os.fsencode(source), os.fsencode(target), type_name, flags, None))
+
+
+def unmount(target: str) -> int:
+    """umount2(2) with MNT_DETACH: at once, whoever uses it."""
+    return _answer(_umount2(os.fsencode(target), _MNT_DETACH))
+
+
+def drop_capabilities() -> int:
+    """capset(2): give up all capabilities of this thread."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    return _answer(_capset(header, bytes(24)))

@@ -188,16 +188,6 @@ def find_reader(page_size_bytes: int, root: Path = ROOT) -> PageFactReader:
     return PageFactReader(page_size_bytes, scans=True, zero_frames=None, root=root)
 
 
-def read_page_facts(pid: int, pages: Pages, page_size_bytes: int, root: Path = ROOT) -> PageFacts:
-    """Return the facts about pages (address / page size) of a process, uint64[n], in any order.
-
-    Raises ArgumentError, NoSuchProcessError, NotPermittedError.
-    """
-    reader = find_reader(page_size_bytes, root)
-    with pagemap.open_pagemap(pid, root) as descriptor:
-        return reader.read(descriptor, pages)
-
-
 def _scan(descriptor: int, start: int, end: int) -> NDArray[np.uint64]:
     return pagemap.scan(
         descriptor, start, end, require=PageRegion.PRESENT, any_of=_SPECIAL, tell=_SPECIAL
@@ -208,6 +198,8 @@ def _runs(pages: Pages) -> list[tuple[int, int]]:
     """Divide rising pages where it pays not to read on: indices of each run's first and end."""
     if not len(pages):
         return []
+    if int(pages[-1]) - int(pages[0]) <= _GAP_PAGES:
+        return [(0, len(pages))]
     cuts = np.flatnonzero(pages[1:] - pages[:-1] > _GAP_PAGES) + 1
     return list(pairwise([0, *cuts.tolist(), len(pages)]))
 
@@ -215,7 +207,8 @@ def _runs(pages: Pages) -> list[tuple[int, int]]:
 def _read_run(descriptor: int, pages: Pages, out: NDArray[np.uint64]) -> None:
     """Read the entries of rising pages that lie near each other."""
     first, last = int(pages[0]), int(pages[-1])
-    if last - first == len(pages) - 1 and (pages[1:] - pages[:-1] == 1).all():
+    together = last - first == len(pages) - 1
+    if together and (len(pages) == 1 or (pages[1:] - pages[:-1] == 1).all()):
         pagemap.read_entries(descriptor, first, out)
         return
     buffer = np.empty(min(last + 1 - first, pagemap.CHUNK_PAGES), dtype=np.uint64)
@@ -239,7 +232,9 @@ def _covered(
 
 def _order(pages: Pages) -> NDArray[np.intp] | None:
     """Return what sorts pages, None for rising ones."""
-    return np.argsort(pages, kind="stable") if (pages[1:] < pages[:-1]).any() else None
+    if len(pages) < 2 or not (pages[1:] < pages[:-1]).any():
+        return None
+    return np.argsort(pages, kind="stable")
 
 
 def _places(order: NDArray[np.intp]) -> NDArray[np.intp]:

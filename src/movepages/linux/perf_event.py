@@ -16,6 +16,9 @@ ends, without a word, for a task that executes a set-user-ID program or one it m
 
 The event is inherited by what the task clones from then on, and an inherited event can have a ring
 only if it is bound to a CPU: one event and one ring for each.
+
+Opening a log and keeping its rings from running full takes no NumPy, which is imported when records
+are first parsed.
 """
 
 from __future__ import annotations
@@ -27,10 +30,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from movepages.abi import perf_event as abi
-from movepages.abi.perf_event import AttrFlag
+from movepages.abi.perf_event import SAMPLE_TYPE, AttrFlag
 from movepages.errors import (
     ArgumentError,
     CallError,
@@ -39,7 +40,6 @@ from movepages.errors import (
     UnsupportedError,
     no_such_process,
 )
-from movepages.linux.perf_records import SAMPLE_TYPE, parse_records
 from movepages.linux.reading import ROOT, read_optional
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from movepages.linux.perf_records import Faults, Words
+    from movepages.linux.perf_records import Faults
 
 _FLAGS = (
     AttrFlag.INHERIT
@@ -59,7 +59,8 @@ _FLAGS = (
     | AttrFlag.SAMPLE_ID_ALL
     | AttrFlag.USE_CLOCKID
 )
-_WORD_BYTES = 8
+_HEAD, _TAIL = abi.DATA_HEAD_OFFSET // 8, abi.DATA_TAIL_OFFSET // 8
+"""Where a ring's first page has them, in words of 64 bits."""
 _WAKE_AT = 8  # a ring wakes its reader when an eighth of it is full
 
 
@@ -69,6 +70,8 @@ class FaultLog:
     def __init__(self, rings: Sequence[_Ring]) -> None:
         """Take over the rings that `open_fault_log` made."""
         self._rings = tuple(rings)
+        self._collected: list[list[bytes]] = [[] for _ in self._rings]
+        """What was read of each ring and not parsed yet, in pieces."""
 
     def __enter__(self) -> Self:
         """Return the log, which is open already."""
@@ -91,16 +94,37 @@ class FaultLog:
         """
         return tuple(ring.descriptor for ring in self._rings)
 
+    @property
+    def collected_bytes(self) -> int:
+        """How much has been collected and not drained yet."""
+        return sum(len(piece) for pieces in self._collected for piece in pieces)
+
+    def collect(self) -> None:
+        """Make room in the rings; what was in them is kept for the next `drain`."""
+        heads = [ring.head() for ring in self._rings]  # as near to one instant as can be
+        for ring, head, pieces in zip(self._rings, heads, self._collected, strict=True):
+            if records := ring.take(head):
+                pieces.append(records)
+
     def drain(self) -> Faults:
         """Return the records since the last time, and make room. Raises MalformedError."""
-        heads = [ring.head() for ring in self._rings]  # as near to one instant as can be
-        return parse_records(map(_Ring.take, self._rings, heads))
+        import numpy as np
+
+        from movepages.linux.perf_records import NO_FAULTS, parse_records
+
+        self.collect()
+        if not any(self._collected):
+            return NO_FAULTS
+        rings = [np.frombuffer(b"".join(pieces), np.uint64) for pieces in self._collected]
+        for pieces in self._collected:
+            pieces.clear()
+        return parse_records(rings)
 
     def close(self) -> None:
         """End the logging; what was not drained is gone."""
         for ring in self._rings:
             ring.close()
-        self._rings = ()
+        self._rings, self._collected = (), []
 
 
 def open_fault_log(pid: int, cpus: Iterable[int], pages: int, *, exclude_kernel: bool) -> FaultLog:
@@ -157,25 +181,29 @@ class _Ring:
         except OSError as error:
             os.close(descriptor)
             raise _no_ring(error, pages) from None
-        words = np.frombuffer(self._map, dtype=np.uint64)
-        self._control, self._data = np.split(words, [mmap.PAGESIZE // _WORD_BYTES])
+        self._words = memoryview(self._map).cast("Q")
+        self._size_bytes = pages * mmap.PAGESIZE
+        self._tail = self._words[_TAIL]
 
     def head(self) -> int:
         """Return how many bytes were written ever."""
-        return int(self._control[abi.DATA_HEAD_OFFSET // _WORD_BYTES])
+        return self._words[_HEAD]
 
-    def take(self, head: int) -> Words:
+    def take(self, head: int) -> bytes:
         """Return a copy of what was written since the last time, and give the room back."""
-        tail = int(self._control[abi.DATA_TAIL_OFFSET // _WORD_BYTES])
-        first = tail // _WORD_BYTES % len(self._data)
-        last = first + (head - tail) // _WORD_BYTES
-        around = self._data[: max(0, last - len(self._data))]
-        words = np.concatenate([self._data[first:last], around])
-        self._control[abi.DATA_TAIL_OFFSET // _WORD_BYTES] = head
-        return words
+        if head == self._tail:
+            return b""
+        first = mmap.PAGESIZE + self._tail % self._size_bytes
+        last = first + head - self._tail
+        around = last - len(self._map)
+        records = self._map[first:last]
+        if around > 0:
+            records += self._map[mmap.PAGESIZE : mmap.PAGESIZE + around]
+        self._words[_TAIL] = self._tail = head
+        return records
 
     def close(self) -> None:
-        del self._control, self._data  # a map that is looked at cannot be closed
+        self._words.release()  # a map that is looked at cannot be closed
         self._map.close()
         os.close(self.descriptor)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from movepages.abi.perf_event import MISC_COMM_EXEC, RecordType, SampleType
+from movepages.abi.perf_event import MISC_COMM_EXEC, RecordType
 from movepages.errors import MalformedError
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Words = NDArray[np.uint64]
-
-SAMPLE_TYPE = SampleType.TID | SampleType.TIME | SampleType.ADDR | SampleType.CPU
-"""What the samples that are parsed here hold, and as far as they can the other records as well."""
 
 _WORD_BYTES = 8
 _SAMPLE_WORDS = 5  # header; pid and tid; time; address; CPU
@@ -151,3 +148,7 @@ def _halves(word: int) -> tuple[int, int]:
     """Return the lower and the upper 32 bits of a word as signed numbers: -1 is a pid, too."""
     low, high = word & 0xFFFFFFFF, word >> 32
     return low - (low >> 31 << 32), high - (high >> 31 << 32)
+
+
+NO_FAULTS = parse_records([])
+"""What nothing says."""

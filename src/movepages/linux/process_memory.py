@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from ctypes import c_int, c_size_t, c_ssize_t, c_ulong
+import struct
+from ctypes import c_char_p, c_int, c_ssize_t, c_ulong
 from typing import TYPE_CHECKING, Any
 
 from movepages.abi import Errno
@@ -19,27 +20,21 @@ from movepages.errors import call_error, no_such_process
 from movepages.linux.maps import read_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 _PAGE_BYTES = mmap.PAGESIZE
 _IOV_MAX = 1024
 _ADDRESSES = 1 << 64
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", c_size_t), ("length", c_size_t))
+_iovec = struct.Struct("=QQ").pack
+"""struct iovec: address and length. Packed, for an object of ctypes takes ten times as long."""
+_from_buffer = ctypes.c_char.from_buffer
 
 
 def _declared(name: str) -> Callable[..., int]:
     function = ctypes.CDLL(None, use_errno=True)[name]
-    function.argtypes = (
-        c_int,
-        ctypes.POINTER(_Iovec),
-        c_ulong,
-        ctypes.POINTER(_Iovec),
-        c_ulong,
-        c_ulong,
-    )
+    function.argtypes = (c_int, c_char_p, c_ulong, c_char_p, c_ulong, c_ulong)
     function.restype = c_ssize_t
     return function
 
@@ -55,7 +50,7 @@ def read_memory(tid: int, address: int, size_bytes: int) -> bytes:
     """
     buffer = bytearray(size_bytes)
     done = read_into(tid, address, buffer)
-    return bytes(memoryview(buffer)[:done])
+    return bytes(buffer) if done == size_bytes else bytes(memoryview(buffer)[:done])
 
 
 def read_into(tid: int, address: int, buffer: Any) -> int:
@@ -63,11 +58,11 @@ def read_into(tid: int, address: int, buffer: Any) -> int:
 
     Raises NoSuchProcessError, NotPermittedError.
     """
-    view = memoryview(buffer).cast("B")
-    if not view.nbytes:
+    size_bytes = memoryview(buffer).nbytes
+    if not size_bytes:
         return 0
-    here = ctypes.addressof(ctypes.c_char.from_buffer(view))
-    return _transfer(_readv, "process_vm_readv", tid, here, address, view.nbytes)
+    here = ctypes.addressof(_from_buffer(buffer))
+    return _transfer(_readv, "process_vm_readv", tid, here, address, size_bytes)
 
 
 def write_memory(tid: int, address: int, data: Any) -> int:
@@ -75,13 +70,14 @@ def write_memory(tid: int, address: int, data: Any) -> int:
 
     `data` is bytes or any contiguous buffer. Raises NoSuchProcessError, NotPermittedError.
     """
-    view = memoryview(data).cast("B")
-    if not view.nbytes:
+    view = memoryview(data)
+    size_bytes = view.nbytes
+    if not size_bytes:
         return 0
     if view.readonly:
-        view = memoryview(bytearray(view))
-    here = ctypes.addressof(ctypes.c_char.from_buffer(view))
-    return _transfer(_writev, "process_vm_writev", tid, here, address, view.nbytes)
+        data = bytearray(view)
+    here = ctypes.addressof(_from_buffer(data))
+    return _transfer(_writev, "process_vm_writev", tid, here, address, size_bytes)
 
 
 def readable(tid: int, address: int, size_bytes: int) -> int:
@@ -120,34 +116,38 @@ def _transfer(
 
     The kernel may stop anywhere within a piece, and need not do what it can of one (the man page).
     """
-    size_bytes = min(size_bytes, _ADDRESSES - there)
-    done = _vector(call, name, tid, here, [(there, size_bytes)])
+    if there + size_bytes > _ADDRESSES:
+        size_bytes = _ADDRESSES - there
+    done = call(tid, _iovec(here, size_bytes), 1, _iovec(there, size_bytes), 1, 0)
+    if done == size_bytes:
+        return done
+    done = _checked(done, name, tid)
     while 0 <= done < size_bytes:
-        pages = _by_page(there + done, size_bytes - done)
-        more = _vector(call, name, tid, here + done, pages)
+        pages, count, named_bytes = _by_page(there + done, size_bytes - done)
+        returned = call(tid, _iovec(here + done, named_bytes), 1, pages, count, 0)
+        more = _checked(returned, name, tid)
         if not more:
             break
         done += more
     return done
 
 
-def _by_page(address: int, size_bytes: int) -> list[tuple[int, int]]:
-    """Cut a range at the borders of pages; its beginning, as much as one call takes."""
-    end = address + size_bytes
-    pieces: list[tuple[int, int]] = []
+def _by_page(address: int, size_bytes: int) -> tuple[bytes, int, int]:
+    """Cut a range at the borders of pages; its beginning, as much as one call takes.
+
+    Return the pieces, how many, and how many bytes they name.
+    """
+    start, end = address, address + size_bytes
+    pieces: list[bytes] = []
     while address < end and len(pieces) < _IOV_MAX:
         border = min(end, (address // _PAGE_BYTES + 1) * _PAGE_BYTES)
-        pieces.append((address, border - address))
+        pieces.append(_iovec(address, border - address))
         address = border
-    return pieces
+    return b"".join(pieces), len(pieces), address - start
 
 
-def _vector(
-    call: Callable[..., int], name: str, tid: int, here: int, there: Sequence[tuple[int, int]]
-) -> int:
-    local = _Iovec(here, sum(size for _, size in there))
-    remote = (_Iovec * len(there))(*(_Iovec(*piece) for piece in there))
-    returned = call(tid, local, 1, remote, len(there), 0)
+def _checked(returned: int, name: str, tid: int) -> int:
+    """Return what a call returned, 0 for a bad address. Raises for what is wrong with the task."""
     if returned >= 0:
         return returned
     errno = ctypes.get_errno()

@@ -13,9 +13,8 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-from dataclasses import dataclass
 from errno import EINVAL, ENOTTY
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from movepages.abi.procmap import (
     COVERING_OR_NEXT_VMA,
@@ -44,8 +43,7 @@ _PERMISSIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Vma:
+class Vma(NamedTuple):
     """A mapping. Addresses and offset in bytes, the end excluded.
 
     `device` is (major, minor) and `inode` 0 for anonymous memory. `name` is as the kernel prints

@@ -16,10 +16,9 @@ import ctypes
 import fcntl
 import os
 import select
-from dataclasses import dataclass
 from enum import Enum
 from errno import EINPROGRESS, ENOENT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from movepages.abi import Errno, seccomp as abi
 from movepages.abi.seccomp import Bpf, FilterFlag
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
 _MAX_INSTRUCTIONS = 4096
 _NOTHING = bytes(abi.NOTIF.size)
 
+_ioctl, _unpacked, _packed = fcntl.ioctl, abi.NOTIF.unpack, abi.NOTIF_RESP.pack
+_RECEIVE, _SEND, _READABLE = abi.NOTIF_RECV, abi.NOTIF_SEND, select.POLLIN
+"""By names of this module: each call of a program passes here."""
+
 
 class Test(Enum):
     """What a condition asks of the lower 32 bits of an argument."""
@@ -43,8 +46,7 @@ class Test(Enum):
     EQUAL = "equal to this"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """A test of one argument (0 to 5). The upper 32 bits of the argument are not looked at."""
 
     argument: int
@@ -52,16 +54,14 @@ class Condition:
     operand: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """Notify of a call: always, or when any of the conditions holds."""
 
     number: int
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """A program of classic BPF, as an array of struct sock_filter."""
 
     program: bytes
@@ -185,14 +185,16 @@ def why_not_installed(errno: int) -> str:
     return f"the filter was refused: {os.strerror(errno)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """A call that waits for an answer. `id` names it, `tid` is the thread as seen from here."""
+class Notification(NamedTuple):
+    """A call that waits for an answer. `id` names it, `tid` is the thread as seen from here.
+
+    `args` are the six registers that arguments are in.
+    """
 
     id: int
     tid: int
     nr: int
-    args: tuple[int, int, int, int, int, int]
+    args: tuple[int, ...]
     arch: int
 
 
@@ -204,6 +206,7 @@ class Listener:
         self.fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
+        self._buffer = bytearray(_NOTHING)
 
     def close(self) -> None:
         """Give the listener up: calls that it would have been told of now give ENOSYS."""
@@ -214,14 +217,15 @@ class Listener:
     def receive(self) -> Notification | None:
         """Wait for the next call; None once all tasks under the filter are gone."""
         # Kernels before 6.11 leave a reader waiting when the last task goes; poll tells in all.
-        while self._poll.poll()[0][1] & select.POLLIN:
-            buffer = bytearray(_NOTHING)  # the kernel wants zeros
+        buffer, wait = self._buffer, self._poll.poll
+        while wait()[0][1] & _READABLE:
+            buffer[:] = _NOTHING  # the kernel wants zeros
             try:
-                fcntl.ioctl(self.fd, abi.NOTIF_RECV, buffer)
+                _ioctl(self.fd, _RECEIVE, buffer)
             except (FileNotFoundError, InterruptedError):  # the caller died since the poll
                 continue
-            number, tid, _, nr, arch, _, *args = abi.NOTIF.unpack(buffer)
-            return Notification(number, tid, nr, tuple(args), arch)
+            fields = _unpacked(buffer)
+            return Notification(fields[0], fields[1], fields[3], fields[6:], fields[4])
         return None
 
     def is_valid(self, notification_id: int) -> bool:
@@ -234,12 +238,14 @@ class Listener:
 
     def answer(self, notification_id: int, ret: int) -> None:
         """Let a call return 0 or more, or a negative errno. A caller that has died is no error."""
-        value, error = (ret, 0) if ret >= 0 else (0, ret)
-        self._send(abi.NOTIF_RESP.pack(notification_id, value, error, 0))
+        if ret >= 0:
+            self._send(_packed(notification_id, ret, 0, 0))
+        else:
+            self._send(_packed(notification_id, 0, ret, 0))
 
     def let_through(self, notification_id: int) -> None:
         """Let the kernel carry a call out as if there were no filter."""
-        self._send(abi.NOTIF_RESP.pack(notification_id, 0, 0, abi.NOTIF_FLAG_CONTINUE))
+        self._send(_packed(notification_id, 0, 0, abi.NOTIF_FLAG_CONTINUE))
 
     def give(self, notification_id: int, fd: int, *, cloexec: bool) -> None:
         """Open a copy of a descriptor of ours in the caller, and let the call return its number.
@@ -256,7 +262,7 @@ class Listener:
 
     def _send(self, response: bytes) -> None:
         try:
-            fcntl.ioctl(self.fd, abi.NOTIF_SEND, response)
+            _ioctl(self.fd, _SEND, response)
         except OSError as error:
             if error.errno not in {ENOENT, EINPROGRESS}:
                 raise

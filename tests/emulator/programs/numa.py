@@ -9,7 +9,7 @@ import os
 PAGE = mmap.PAGESIZE
 DEFAULT, PREFERRED, BIND, INTERLEAVE, LOCAL = range(5)
 MOVE, MOVE_ALL = 2, 4
-_MADV_NOHUGEPAGE = 15
+NOHUGEPAGE = 15
 _NAMES = ("move_pages", "migrate_pages", "mbind", "set_mempolicy", "get_mempolicy")
 _NUMBERS = {
     "x86_64": (279, 256, 237, 238, 239),
@@ -49,7 +49,7 @@ def map_pages(pages, *, shared=False):
     memory = mmap.mmap(-1, pages * PAGE, flags=kind | mmap.MAP_ANONYMOUS)
     _kept.append(memory)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    _libc.madvise(address, pages * PAGE, _MADV_NOHUGEPAGE)
+    _libc.madvise(address, pages * PAGE, NOHUGEPAGE)
     return address
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guestkit.pages import HUGE_BYTES
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 NODES = Path("/sys/devices/system/node")
+OVERCOMMIT = Path("/proc/sys/vm/nr_overcommit_hugepages")
 _BLOCKS = Path("/sys/devices/system/memory")
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -72,6 +78,24 @@ class HugePools:
         """Make them as large as they were found."""
         for node, total in self._found.items():
             self.set(node, total)
+
+
+@contextmanager
+def huge_pages_on_demand(huge_pages: int) -> Iterator[None]:
+    """Let so many huge pages more be made when they are mapped, though the pools are empty.
+
+    Nothing is taken before, and nothing is held when they are unmapped.
+    """
+    _overcommit(huge_pages)
+    try:
+        yield
+    finally:
+        _overcommit(-huge_pages)
+
+
+def _overcommit(more: int) -> None:
+    """Change how many there may be; another may do so at the same time."""
+    write(OVERCOMMIT, str(int(OVERCOMMIT.read_text(encoding="ascii")) + more))
 
 
 def _pool(node: int) -> Path:
