@@ -60,6 +60,10 @@ def project(imported, pytester):  # noqa: ARG001 - a condition
     return ran
 
 
+NOT_CI = {name: value for name, value in os.environ.items() if name not in {"CI", "BUILD_NUMBER"}}
+"""In CI pytest writes the lines of its summary in full."""
+
+
 @pytest.fixture
 def beside(pytester):
     """Return a function that starts pytest in a process of its own on a test file.
@@ -80,6 +84,7 @@ def beside(pytester):
             stderr=piped,
             text=True,
             pass_fds=(holds,),
+            env=NOT_CI,
             **settings,
         )
         os.close(holds)
