@@ -3,6 +3,9 @@
 The mover's own time is what `execute` takes less what its calls of the machine take, in the same
 run. Calls are compared with the ideal: a single call of move_pages(2) on all pages, as plain as it
 can be made. For the record: one call for each page, and 256 pages a call.
+
+Plans that name single pages are looked at as well: their peak of memory beside what was located,
+and their time.
 """
 
 from __future__ import annotations
@@ -26,7 +29,18 @@ from targets import require
 from movepages.abi import MoveFlag
 from movepages.kernel import SimulatedMachine
 from movepages.linux.machine import LinuxMachine
-from movepages.placement import execute, make_plan
+from movepages.placement import (
+    execute,
+    make_plan,
+    plan,
+    plan_follow,
+    plan_pack,
+    plan_spread,
+)
+from movepages.placement.crew import Crew
+from movepages.placement.parallel import execute_in_parallel
+from movepages.placement.running import Running
+from movepages.placement.select import everything
 from movepages.values import Placement
 
 if TYPE_CHECKING:
@@ -62,7 +76,9 @@ def benchmarks(pages: int = PAGES, host_pages: int = HOST_PAGES) -> list[Benchma
         Benchmark("mover, calls, host", lambda: _host(host_pages)),
         Benchmark("mover, 1 % pinned", lambda: _pinned(pages)),
         Benchmark("mover, memory", lambda: _memory(pages)),
+        Benchmark("planning", lambda: _planning(pages)),
         Benchmark("mover, batches for the record", lambda: _record(min(pages, RECORD_PAGES))),
+        Benchmark("mover, two workers for the record", lambda: _two_workers(host_pages)),
         Benchmark("mover, migratepages for the record", lambda: _migratepages(PEER_PAGES)),
     ]
 
@@ -191,15 +207,15 @@ def _host(pages: int) -> Iterator[Row | LeftOut]:
     machine = LinuxMachine()
     located = machine.locate(0, [(first, first + len(memory))])
     node = int(located.node[0])
-    plan = make_plan(machine.task(0).id, located, node, keep_there=True)
-    addresses = plan.page_runs().addresses()
+    in_place = make_plan(machine.task(0).id, located, node, keep_there=True)
+    addresses = in_place.page_runs().addresses()
     nodes = np.full(len(addresses), node, dtype=np.int32)
 
     def ideal(machine: Machine) -> None:
         machine.move_pages(0, addresses, nodes, int(MoveFlag.MOVE))
 
     def ours(machine: Machine) -> None:
-        execute(plan, machine)
+        execute(in_place, machine)
 
     timings = compare(
         {"execute": lambda: _seconds(machine, ours), "one call": lambda: _seconds(machine, ideal)}
@@ -207,6 +223,25 @@ def _host(pages: int) -> Iterator[Row | LeftOut]:
     memory.close()
     name = f"mover, calls, host, {pages:,} pages in place"
     yield _ratio(name, timings["execute"], timings["one call"])
+
+
+def _two_workers(pages: int) -> Iterator[Row]:
+    """Compare two workers with one by the clock on the wall, on this kernel, in place."""
+    require(pages * mmap.PAGESIZE)
+    memory = touched(pages)
+    first = address_of(memory)
+    machine = LinuxMachine()
+    located = machine.locate(0, [(first, first + len(memory))])
+    in_place = make_plan(machine.task(0).id, located, int(located.node[0]), keep_there=True)
+    timings = compare(
+        {
+            "two": lambda: execute_in_parallel(in_place, machine, crew=Crew(2)).seconds,
+            "one": lambda: execute(in_place, machine).seconds,
+        }
+    )
+    memory.close()
+    name = f"mover, two workers, host, {pages:,} pages in place, wall time"
+    yield Row(name, timings["two"], Measure.RATIO, None, "one worker", timings["one"])
 
 
 def _pinned(pages: int) -> Iterator[Row]:
@@ -233,7 +268,7 @@ def _pinned(pages: int) -> Iterator[Row]:
 def _memory(pages: int) -> Iterator[Row]:
     """Look at the peak of the tool's memory, on a machine whose calls take none."""
     work = _Work.on(1)
-    plan = make_plan(
+    all_pages = make_plan(
         work.there.task,
         Placement(
             work.there.start,
@@ -244,12 +279,65 @@ def _memory(pages: int) -> Iterator[Row]:
         1,
     )
     machine = _Still(work.machine)
+    yield _peak("mover", pages, lambda: execute(all_pages, machine))
+
+
+def _peak(name: str, pages: int, work: Callable[[], object]) -> Row:
+    """Look at the peak of memory of some work."""
     tracemalloc.start()
-    execute(plan, machine)
+    work()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    label = f"mover, memory, {pages:,} pages, bytes a page"
-    yield Row(label, round(peak / pages), Measure.COUNT, BYTES_A_PAGE)
+    label = f"{name}, memory, {pages:,} pages, bytes a page"
+    return Row(label, round(peak / pages), Measure.COUNT, BYTES_A_PAGE)
+
+
+def _planning(pages: int) -> Iterator[Row]:
+    """Look at memory and time of plans that name single pages, of two runs of pages."""
+    for name, make in _plans(pages).items():
+        yield _peak(name, pages, make)
+        timings = compare({name: cpu_time(make)})
+        yield Row(f"{name}, plan, {pages:,} pages", timings[name], Measure.PER_PAGE, pages=pages)
+
+
+def _plans(pages: int) -> dict[str, Callable[[], Plan]]:
+    """Return ways to plan for pages that are in two runs, on nodes 2 and 3, to other nodes."""
+    machine = SimulatedMachine("4 x 8M")
+    task = machine.spawn()
+    half = pages // 2
+    first = task.mmap(2 * half)
+    placement = Placement(
+        np.array([first, first + half * _PAGE], np.uint64),
+        np.array([half, half]),
+        np.array([_PAGE, _PAGE]),
+        np.array([2, 3], np.int32),
+    )
+    located, info, all_pages = _Located(machine, placement), machine.task(task.pid), everything()
+    runs_on = Running({0: 0.7, 1: 0.3}, ran=True)
+    room = {0: pages * _PAGE, 1: pages * _PAGE}
+    return {
+        "spread": lambda: plan_spread(located, info, all_pages, [0, 1, 2]),
+        "pack": lambda: plan_pack(located, info, all_pages, free=room),
+        "follow": lambda: plan_follow(located, info, all_pages, runs_on, free=room),
+        "move by turns": lambda: plan(located, info, all_pages, [0, 1]),
+    }
+
+
+@dataclass(slots=True, eq=False)
+class _Located:
+    """A machine on which it is known where the pages of a process are."""
+
+    machine: Machine
+    placement: Placement
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer everything else as the machine does."""
+        return getattr(self.machine, name)
+
+    def locate(self, pid: int, ranges: Any = None) -> Placement:
+        """Answer where they are."""
+        del pid, ranges
+        return self.placement
 
 
 @dataclass(slots=True, eq=False)

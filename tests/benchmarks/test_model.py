@@ -22,6 +22,7 @@ def quick(monkeypatch):
     """Take few samples, of small calls: what they say does not matter here."""
     monkeypatch.setattr(harness, "FEWEST_ROUNDS", 2)
     monkeypatch.setattr(harness, "MOST_ROUNDS", 2)
+    monkeypatch.setattr(harness, "SAMPLE_SECONDS", 0.0)
     monkeypatch.setattr(targets, "SPARE_BYTES", 0)
     monkeypatch.setattr(model, "STOP_PAGES", (PAGES,))
     monkeypatch.setattr(model, "ORACLE_PAGES", PAGES)

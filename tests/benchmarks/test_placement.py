@@ -19,6 +19,7 @@ def quick(monkeypatch):
     """Take few samples, of small plans: what they say does not matter here."""
     monkeypatch.setattr(harness, "FEWEST_ROUNDS", 2)
     monkeypatch.setattr(harness, "MOST_ROUNDS", 2)
+    monkeypatch.setattr(harness, "SAMPLE_SECONDS", 0.0)
     monkeypatch.setattr(targets, "SPARE_BYTES", 0)
     monkeypatch.setattr(placement, "RECORD_PAGES", 10)
     monkeypatch.setattr(placement, "HUGE_PAGES", 4)
@@ -32,13 +33,24 @@ def test_every_bar_is_looked_at():
     rows, left_out = run.measure(here)
     assert left_out == []
     bars = {row.name.removeprefix("mover, "): row.bar for row in rows}
+    for plan in ("spread", "pack", "follow", "move by turns"):
+        assert bars.pop(f"{plan}, memory, 1,000 pages, bytes a page") == 64
+        assert bars.pop(f"{plan}, plan, 1,000 pages") is None
     assert bars["own time, 1,000 pages"] == 25
     assert bars["own time, 4 GiB of THP"] == 3
     assert bars["calls, model, 1,000 pages"] == 1.01
     assert bars["calls, host, 1,000 pages in place"] == 1.01
     assert bars["1 % pinned, model, 1,000 pages"] == 3
     assert bars["memory, 1,000 pages, bytes a page"] == 64
-    assert len(rows) == 8, "two more are for the record"
+    assert len(rows) == 17, "three more are for the record"
+
+
+@pytest.mark.parametrize("name", placement._plans(PAGES))
+def test_plans_name_single_pages(name):
+    """Every plan that is measured moves half of the pages or more, out of as many as were found."""
+    plan = placement._plans(PAGES)[name]()
+    assert plan.present_bytes == PAGES * 4096
+    assert 2 * plan.page_count >= PAGES
 
 
 @pytest.mark.emulator

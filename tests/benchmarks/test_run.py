@@ -21,6 +21,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(harness, "FEWEST_ROUNDS", 2)
     monkeypatch.setattr(harness, "MOST_ROUNDS", 2)
     monkeypatch.setattr(harness, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(harness, "SAMPLE_SECONDS", 0.0)
 
 
 def test_unknown_name(capsys):

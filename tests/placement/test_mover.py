@@ -1,7 +1,8 @@
 """The mover's account is the truth, whatever happens on the machine meanwhile.
 
 The machine is the model, which behaves as Linux 6.12 (tests/conformance) and can be disturbed on
-purpose; tests/lab_tier/test_mover.py repeats the essential cases on that kernel itself.
+purpose, here case by case, in test_mover_accounts.py at random; tests/lab_tier/test_mover.py
+repeats the essential cases on that kernel itself.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
+from accounting import Clock, accounted, truth
 from guestkit.memory import unmap
 from guestkit.pages import PAGE_BYTES
-from hypothesis import given, settings, strategies as st
 
 from movepages.abi import UNWRITTEN, Errno, Mode
 from movepages.errors import (
@@ -23,7 +24,7 @@ from movepages.errors import (
     call_error,
 )
 from movepages.kernel import LINUX_2_6_18, LINUX_6_12, PATCH_2006, SimulatedMachine
-from movepages.kernel.inject import BeforeCall, Busy, LruBusy, NoMemory, Pin, pull_back
+from movepages.kernel.inject import BeforeCall, LruBusy, NoMemory, Pin, pull_back
 from movepages.kernel.tasks import Cpuset
 from movepages.linux.machine import LinuxMachine
 from movepages.nodeset import NodeSet
@@ -32,24 +33,6 @@ from movepages.values import NO_NODE, CallResult, Placement
 
 PAGE = 4096
 QUICK = Options(backoff_s=0.0)
-
-
-class Clock:
-    """A clock that waits for nobody, and remembers how long it was asked to."""
-
-    def __init__(self, step=0.0):
-        """Let each look at it take so many seconds."""
-        self.time, self.step, self.slept = 100.0, step, []
-
-    def now(self):
-        """Return the time."""
-        self.time += self.step
-        return self.time
-
-    def sleep(self, seconds):
-        """Go forward at once."""
-        self.slept.append(seconds)
-        self.time += seconds
 
 
 def plan_of(machine, task, addresses, nodes, *, size=None):
@@ -80,142 +63,6 @@ def moved(machine, task, addresses, nodes, options=QUICK, **settings):
     machine.check()
     assert accounted(ledger)
     return ledger
-
-
-def accounted(ledger):
-    """Tell whether every page has one outcome, and how many have which adds up."""
-    sums = ledger.moved_pages + ledger.untried_pages + sum(ledger.failed().values())
-    return len(ledger) == sums and ledger.asked == sums + ledger.already_there
-
-
-def truth(machine, ledger):
-    """Return where the pages of a ledger are, or why nowhere."""
-    addresses = ledger.plan.page_runs().addresses()
-    return machine.query_pages(ledger.plan.task.pid, addresses).status
-
-
-# -- whatever happens -------------------------------------------------------------------------
-
-
-@st.composite
-def worlds(draw):
-    """Draw a machine with a process of many kinds of pages, and how to move them."""
-    page_size = draw(st.sampled_from([4096, 65536]))
-    machine = SimulatedMachine(f"4 x {400 * page_size >> 10}K", page_size_bytes=page_size)
-    task = machine.spawn()
-    kinds = draw(st.lists(st.sampled_from("aaaasszh"), min_size=1, max_size=6))
-    spans = []
-    for kind in kinds:
-        pages = draw(st.integers(1, 12))
-        if kind == "h" and page_size == 65536:
-            pages = 32 * draw(st.integers(1, 2))
-        first = task.mmap(pages)
-        if kind == "h":
-            task.madvise(first, pages, "hugepage")
-        if kind == "z":
-            task.read(first, pages)
-        else:
-            task.write(first, pages)
-        spans.append((kind, first, pages))
-    if "s" in kinds:
-        task.fork()
-    for kind, first, pages in spans:
-        if kind in "ah":
-            task.write(first, pages)  # copies what the child shares
-    return machine, task, spans
-
-
-disturbances = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["pin", "pin", "lru", "busy", "nomemory", "exit", "unmap", "offline", "back"]
-        ),
-        st.integers(0, 5),
-        st.integers(0, 11),
-        st.integers(1, 8),
-    ),
-    max_size=4,
-)
-
-
-def inject(machine, task, spans, disturbance):
-    """Arm a disturbance of a span, a page in it, and a time; return its kind, or nothing."""
-    kind, span, page, when = disturbance
-    what, first, pages = spans[span % len(spans)]
-    address = first + page % pages * machine.page_size_bytes
-    present = what != "z"
-    faults = {
-        "pin": lambda: Pin(task, address),
-        "lru": lambda: LruBusy(task, address),
-        "busy": lambda: Busy(task, address, passes=when % 3 + 1),
-        "nomemory": lambda: NoMemory(when),
-        "exit": lambda: BeforeCall(when, lambda: task.struct.mm and task.exit()),
-        "unmap": lambda: BeforeCall(when, lambda: task.struct.mm and task.munmap(first, pages)),
-        "offline": lambda: BeforeCall(
-            when, lambda: 3 in machine.topology().with_memory and machine.offline(3)
-        ),
-        "back": lambda: BeforeCall(when, lambda: task.struct.mm and pull_back(task, address, 0)),
-    }
-    if kind in {"pin", "lru", "busy"} and (not present or int(task.frames(address, 1)[0]) < 0):
-        return None
-    try:
-        return kind, machine.inject(faults[kind]())
-    except ValueError:  # it is isolated or refused already
-        return None
-
-
-@settings(max_examples=150)
-@given(
-    worlds(),
-    disturbances,
-    st.sampled_from([(1,), (1, 2), (0, 1, 2, 3)]),
-    st.booleans(),
-    st.booleans(),
-    st.integers(1, 40),
-    st.integers(1, 5),
-    st.booleans(),
-)
-def test_the_account_is_the_truth(world, faults, targets, shared, spill, batch, tries, verify):
-    """Every page is accounted for once, and is where the ledger says; what can move has moved."""
-    machine, task, spans = world
-    options = Options(
-        shared=shared,
-        spill=spill,
-        verify=verify,
-        least_batch_pages=1,
-        largest_batch_pages=batch,
-        most_tries=tries,
-        backoff_s=0.0,
-    )
-    located = select.locate(machine, task.pid, select.everything())
-    runs = located.page_runs()
-    nodes = np.resize(np.array(targets, np.int32), len(runs))
-    plan = make_plan(machine.task(task.pid).id, located, nodes)
-    with ExitStack() as stack:
-        armed = [inject(machine, task, spans, fault) for fault in faults]
-        for each in filter(None, armed):
-            stack.enter_context(each[1])
-        kinds = {each[0] for each in armed if each}
-        ledger = execute(plan, machine, options, clock=Clock())
-        machine.check()
-        assert accounted(ledger)
-        assert int(ledger.tries.max(initial=0)) <= tries
-    if "exit" in kinds:
-        return
-    now = truth(machine, ledger)  # what was armed, and has not happened by now, does not any more
-    settled = not kinds & {"unmap", "back", "offline"}
-    if settled or (verify and ledger.verified):
-        heard = ledger.now != UNWRITTEN
-        assert (ledger.now[heard] == now[heard]).all()
-    if settled:
-        assert (now[ledger.arrived] == ledger.to[ledger.arrived]).all()
-    if not kinds:
-        assert set(ledger.failed()) <= {-Errno.EACCES}
-        assert ledger.complete or not shared
-    if kinds <= {"pin"}:
-        stuck = sum(ledger.failed().values()) - ledger.failed().get(-Errno.EACCES, 0)
-        assert stuck <= len(faults)
-        assert not ledger.untried_pages
 
 
 # -- pages that do not move -------------------------------------------------------------------
@@ -480,11 +327,21 @@ def test_a_single_allocation_that_fails_is_no_full_node():
 def test_pages_spill_to_the_nearest_node_with_room():
     """What finds no room goes to the nearest allowed node that has some; the ledger says where."""
     machine, task, pages = full_node(room=4)
+    task.attach(Cpuset(NodeSet([1, 2]), migrates=False))
     ledger = moved(machine, task, pages, 1, Options(spill=True))
     assert ledger.complete
-    assert Counter(ledger.now.tolist()) == {1: 4, 0: 6}
+    assert Counter(ledger.now.tolist()) == {1: 4, 2: 6}
     assert ledger.spilled_pages == 6
     assert ledger.plan.to_node.tolist() == [1]
+
+
+def test_pages_that_are_on_the_nearest_node_with_room_stay():
+    """A page does not count as moved where it was before; no farther node is tried for it."""
+    machine, task, pages = full_node(room=4)
+    ledger = moved(machine, task, pages, 1, Options(spill=True))
+    assert (ledger.moved_pages, ledger.spilled_pages) == (4, 0)
+    assert ledger.failed() == {-Errno.ENOMEM: 6}
+    assert machine.locate(task.pid).bytes_by_node == {0: 6 * PAGE, 1: 4 * PAGE}
 
 
 def test_pages_do_not_spill_out_of_the_cpuset():

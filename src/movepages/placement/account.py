@@ -47,6 +47,11 @@ class Account:
         self.answer[rows] = -Errno.ENOMEM
         self.troubled = True
 
+    def origins(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return where pages were when the plan was made, int32[n]."""
+        run = np.searchsorted(np.cumsum(self._plan.pages), rows, side="right")
+        return self._plan.from_node[run]
+
     def redirect(self, rows: NDArray[np.int64], node: int) -> None:
         """Send pages to another node than planned."""
         self.to[rows] = node

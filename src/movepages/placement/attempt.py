@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,10 @@ _ABSENT = np.array([-Errno.ENOENT, -Errno.EFAULT], dtype=np.int32)
 
 
 class HeldProcess:
-    """A process of a machine, held: no call is made for it once its pid may be another's."""
+    """A process of a machine, held: no call is made for it once its pid may be another's.
+
+    Several threads may use it at once, if they may use the machine.
+    """
 
     def __init__(self, machine: Machine, task: TaskId) -> None:
         """Hold it. Raises NoSuchProcessError."""
@@ -52,6 +56,7 @@ class HeldProcess:
         self._hold = machine.hold(task)
         self.calls = 0
         """Calls that were to move pages."""
+        self._counting = Lock()
 
     def __enter__(self) -> Self:
         """Begin a block."""
@@ -69,7 +74,8 @@ class HeldProcess:
     def move(self, addresses: NDArray[np.uint64], node: int, flags: int) -> CallResult:
         """Move pages to a node. Raises CallError."""
         self._require_alive("move_pages")
-        self.calls += 1
+        with self._counting:
+            self.calls += 1
         nodes = np.full(len(addresses), node, dtype=np.int32)
         with self._told_apart("move_pages"):
             return self._machine.move_pages(self._pid, addresses, nodes, flags)

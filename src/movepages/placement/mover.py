@@ -10,6 +10,7 @@ page alone; then its other pages are given up, or sent to the next node.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from movepages.placement.spill import Spill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ class Progress:
     seconds: float
 
 
-class _EndedError(Exception):
+class EndedError(Exception):
     """The work ends before its time; the word says why, as in the ledger."""
 
 
@@ -76,7 +78,7 @@ def execute(
     raises NoSuchProcessError only where the process had ended, or its pid was another's, before.
     """
     with HeldProcess(machine, plan.task) as process:
-        work = _Work(plan, machine, process, options or Options(), clock or SystemClock())
+        work = Work(plan, machine, process, options or Options(), clock or SystemClock())
         work.stop, work.progress = stop or _never, progress or _unheard
         return work.run()
 
@@ -89,8 +91,8 @@ def _unheard(_progress: Progress) -> None:
     pass
 
 
-class _Work:
-    """One plan being carried out."""
+class Work:
+    """One plan being carried out, by one worker; `parallel` has several."""
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class _Work:
         options: Options,
         clock: Clock,
     ) -> None:
+        """Begin with nothing tried."""
         self.plan, self.options, self.clock, self.process = plan, options, clock, process
         self.page_size_bytes = machine.page_size_bytes
         self.index = RowIndex(plan.page_runs())
@@ -127,7 +130,7 @@ class _Work:
             self._try_again()
             if self.options.verify:
                 self._verify()
-        except _EndedError as early:
+        except EndedError as early:
             ended = str(early)
         except KeyboardInterrupt:
             ended = "interrupted"
@@ -166,19 +169,23 @@ class _Work:
             if not count(rows):
                 continue
             self._wait_for_turn()
-            size = self.index.fitting(rows, self.sizer.pages * self.page_size_bytes)
-            size = min(size, count(rows))
-            batch = part(rows, 0, size)
-            stack.append(part(rows, size, count(rows)))
+            batch, rest = self._cut(rows)
+            stack.append(rest)
             made = self._call(node, batch)
             if counted:
                 self._tell(part(batch, 0, made.reached))
             if made.error is None:
-                if made.reached < size:
-                    stack.append(part(batch, made.reached, size))
+                if made.reached < count(batch):
+                    stack.append(part(batch, made.reached, count(batch)))
                     self.sizer.stopped(made.reached)
                 continue
             self._face(made, node, batch, stack)
+
+    def _cut(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Return what the next call should have of some rows, and the rest."""
+        size = self.index.fitting(rows, self.sizer.pages * self.page_size_bytes)
+        size = min(size, count(rows))
+        return part(rows, 0, size), part(rows, size, count(rows))
 
     def _closed(self, node: int) -> bool:
         """Tell whether no page at all can go to a node."""
@@ -188,20 +195,25 @@ class _Work:
         """Make one call, and write down what came of it."""
         self.in_flight = batch
         addresses = self.index.addresses(batch)
+        size_bytes = self.index.total_bytes(batch)
         before = self.clock.now()
-        made = attempt(self.process, addresses, node, self.options.flags)
-        after = self.clock.now()
+        self.throttle.moved(size_bytes, before)
+        with self._away():
+            made = attempt(self.process, addresses, node, self.options.flags)
+            after = self.clock.now()
         self.account.record(batch, made)
         self.in_flight = None
-        size_bytes = self.index.total_bytes(batch)
         arrived = made.answer == node
         self.moved_bytes += (
             size_bytes if arrived.all() else self.index.total_bytes(chosen(batch, arrived))
         )
-        self.throttle.moved(size_bytes, before)
         if made.error is None and made.reached == count(batch):
             self.sizer.took(size_bytes // self.page_size_bytes, after - before)
         return made
+
+    def _away(self) -> AbstractContextManager[object]:
+        """Return what goes around a call of the kernel: nothing, where one worker is all."""
+        return nullcontext()
 
     def _face(self, made: Attempt, node: int, batch: Rows, stack: list[Rows]) -> None:
         """Decide what an error of a call means for the pages that are still to move."""
@@ -216,7 +228,7 @@ class _Work:
             self.error = self.error or made.error
         elif errno != Errno.ENOENT:  # that: before 2.6.28, where no page of a call needs to move
             self.error = self.error or made.error
-            raise _EndedError("error")
+            raise EndedError("error")
 
     def _face_no_memory(self, made: Attempt, node: int, batch: Rows, stack: list[Rows]) -> None:
         """Try again what a failed allocation kept from moving, one page alone if nothing moved."""
@@ -239,25 +251,26 @@ class _Work:
             homeless.append(chosen(rows, too_large))
             smaller.append(chosen(rows, ~too_large))
         stack[:] = smaller
-        without = np.concatenate(homeless)
-        self.account.no_memory(without)
-        self.full[node] = size_bytes
-        if self.spill is not None:
-            self._spill(node, without, size_bytes)
+        self.full[node] = min(size_bytes, self.full.get(node, size_bytes))
+        self._give_up(node, np.concatenate(homeless), size_bytes)
 
-    def _spill(self, node: int, rows: NDArray[np.int64], size_bytes: int) -> None:
-        """Send pages on to the nearest node with room, if there is one."""
-        assert self.spill is not None  # noqa: S101 - only called then
+    def _give_up(self, node: int, rows: NDArray[np.int64], size_bytes: int) -> None:
+        """Note that pages find no room; if they may spill, send them to the nearest node with."""
+        self.account.no_memory(rows)
+        if self.spill is None:
+            return
         try:
             full = {other for other, size in self.full.items() if size <= size_bytes}
             other = self.spill.next_node(node, full | self.refused, size_bytes)
         except CallError as error:
             self.error = self.error or error
-            raise _EndedError("error") from None
+            raise EndedError("error") from None
+        if other is None:
+            return
         rows = rows[self.account.tries[rows] < self.options.most_tries]
-        if other is not None:
-            self.account.redirect(rows, other)
-            self.queue.append((other, rows))
+        rows = rows[self.account.origins(rows) != other]  # what is there already stays, not moved
+        self.account.redirect(rows, other)
+        self.queue.append((other, rows))
 
     def _wait_for_turn(self) -> None:
         """Wait until the rate allows a call, and see whether there is to be another."""
@@ -268,9 +281,9 @@ class _Work:
         if delay:
             wait(self.clock, delay, self.stop)
         if self.stop():
-            raise _EndedError("interrupted")
+            raise EndedError("interrupted")
         if limit is not None and self.clock.now() - self.began >= limit:
-            raise _EndedError("time limit")
+            raise EndedError("time limit")
 
     def _tell(self, rows: Rows) -> None:
         self.tried_pages = min(self.tried_pages + count(rows), len(self.account.to))
@@ -295,7 +308,7 @@ class _Work:
                 self.account.now[rows] = self.process.query(self.index.addresses(rows))
             except CallError as error:
                 self.error = self.error or error
-                raise _EndedError("error") from None
+                raise EndedError("error") from None
         self.account.verified = True
 
     def _look_after_interrupt(self) -> None:

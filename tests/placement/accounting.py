@@ -1,0 +1,34 @@
+"""What tests of the mover share: a clock that waits for nobody, and how to check a ledger."""
+
+from __future__ import annotations
+
+
+class Clock:
+    """A clock that waits for nobody, and remembers how long it was asked to."""
+
+    def __init__(self, step=0.0):
+        """Let each look at it take so many seconds."""
+        self.time, self.step, self.slept = 100.0, step, []
+
+    def now(self):
+        """Return the time."""
+        self.time += self.step
+        return self.time
+
+    def sleep(self, seconds):
+        """Go forward at once."""
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+def accounted(ledger):
+    """Tell whether every page has one outcome, and how many have which adds up."""
+    sums = ledger.moved_pages + ledger.untried_pages + sum(ledger.failed().values())
+    elsewhere = ledger.already_there + ledger.plan.crowded_pages
+    return len(ledger) == sums and ledger.asked == sums + elsewhere
+
+
+def truth(machine, ledger):
+    """Return where the pages of a ledger are, or why nowhere."""
+    addresses = ledger.plan.page_runs().addresses()
+    return machine.query_pages(ledger.plan.task.pid, addresses).status
