@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import tables
 from movepages import kernel
 from movepages.abi import CALLS
 from movepages.cli import emulate
+from movepages.emulator.declared import equal_nodes
 from movepages.emulator.filter import Precision
 from movepages.emulator.overlay import MAX_NODES
 from movepages.kernel import inject
 from movepages.kernel.semantics import ALL_SEMANTICS
-from movepages.topology import DECLARED_MEMORY_BYTES
-from movepages.units import format_size
+from movepages.topology import parse_topology
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -160,6 +161,8 @@ def test_what_the_emulator_answers_is_documented():
 
 
 def test_limits_of_the_emulator_are_documented():
-    """How many nodes there can be, and how much memory one has that does not say."""
+    """How many nodes there can be, and how much memory those of --nodes have."""
     assert f"at most {MAX_NODES} nodes" in EMULATOR
-    assert f"N nodes of {format_size(DECLARED_MEMORY_BYTES)}," in EMULATOR
+    (memory,) = {node.memory_bytes for node in parse_topology(equal_nodes(4))}
+    assert memory == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 >> 20 << 20
+    assert "N nodes that share the memory of the host evenly," in EMULATOR
