@@ -289,6 +289,28 @@ def test_the_first_pages_of_a_plan(pages, runs):
     assert plan.there_pages == 2
 
 
+def test_memory_by_node_adds_up():
+    """Before, as planned, and after: what stays is in each, and what is on no node in none."""
+    runs = plan_of((0, 3, PAGE, 0, 1), (512, 1, HUGE, 0, 3), (9000, 2, PAGE, -2, 1))
+    plan = dataclasses.replace(
+        runs, crowded_bytes=PAGE, crowded_pages=1, staying_bytes_by_node={0: PAGE, 1: 2 * PAGE}
+    )
+    assert plan.bytes_by_node == {0: 4 * PAGE + HUGE, 1: 2 * PAGE}
+    assert plan.bytes_by_node_planned == {0: PAGE, 1: 5 * PAGE, 3: HUGE}
+    assert sum(plan.bytes_by_node.values()) == plan.present_bytes
+    moved, failed = (1, 1, 1, 1), (1, -errno.EACCES, 0, 1)
+    untried, gone = (3, UNWRITTEN, UNWRITTEN, 0), (1, -errno.ENOENT, -errno.ENOENT, 1)
+    ledger = ledger_of(plan, [moved, moved, failed, untried, gone, gone])
+    assert ledger.bytes_by_node == {0: 2 * PAGE + HUGE, 1: 4 * PAGE}
+
+
+def test_memory_that_stays_nobody_says_where():
+    """A plan with sums alone has those bytes on no known node, before and after."""
+    plan = plan_of((0, 1, PAGE, 0, 1))
+    assert plan.bytes_by_node == {NO_NODE: 2 * PAGE, 0: PAGE}
+    assert ledger_of(plan, [(1, 1, 1, 1)]).bytes_by_node == {NO_NODE: 2 * PAGE, 1: PAGE}
+
+
 def test_each_page_of_a_ledger_has_one_outcome():
     """Arrived, failed or untried, by the kernel's last word; bytes by the size of each page."""
     plan = plan_of((0, 4, PAGE, 0, 1), (512, 2, HUGE, 0, 1))

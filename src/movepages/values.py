@@ -184,13 +184,7 @@ class Placement:
     @property
     def bytes_by_node(self) -> dict[int, int]:
         """Bytes on each node."""
-        import numpy as np
-
-        totals: dict[int, int] = {}
-        sizes = self.pages * self.page_size_bytes
-        for node in np.unique(self.node).tolist():
-            totals[node] = int(sizes[self.node == node].sum())
-        return totals
+        return _bytes_by(self.node, self.pages * self.page_size_bytes)
 
     def runs(self) -> Iterator[tuple[int, int, int, int]]:
         """Go through the runs as (start, pages, page_size_bytes, node)."""
@@ -359,7 +353,8 @@ class Plan:
     (from_node is NO_NODE where it is not known), reason int32[n], an index into `reasons`. The runs
     are sorted by target node, then address, and name each folio once. Two more kinds of pages were
     meant, and are in no run: `there_pages` are where they should be, and `crowded_pages` should be
-    elsewhere, but no better node has room.
+    elsewhere, but no better node has room. `staying_bytes_by_node` says where both kinds are; it is
+    empty in a ledger's file from before it was kept.
     """
 
     task: TaskId
@@ -374,6 +369,7 @@ class Plan:
     there_bytes: int = 0
     crowded_pages: int = 0
     crowded_bytes: int = 0
+    staying_bytes_by_node: MappingOf[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the runs."""
@@ -399,13 +395,35 @@ class Plan:
     @property
     def bytes_by_target(self) -> dict[int, int]:
         """Bytes that are to come to each node."""
-        import numpy as np
+        return _bytes_by(self.to_node, self.pages * self.page_size_bytes)
 
+    @property
+    def bytes_by_node(self) -> dict[int, int]:
+        """Bytes that were meant on each node before, `present_bytes` together.
+
+        NO_NODE has those of which a ledger's file does not say where they stay.
+        """
+        return self.bytes_with(_bytes_by(self.from_node, self.pages * self.page_size_bytes))
+
+    @property
+    def bytes_by_node_planned(self) -> dict[int, int]:
+        """The same bytes on each node once all of them are where they are to go."""
+        known = self.from_node >= 0
         sizes = self.pages * self.page_size_bytes
-        return {
-            node: int(sizes[self.to_node == node].sum())
-            for node in np.unique(self.to_node).tolist()
-        }
+        return self.bytes_with(_bytes_by(self.to_node[known], sizes[known]))
+
+    def bytes_with(self, in_runs: MappingOf[int, int]) -> dict[int, int]:
+        """Return bytes by node of the pages in runs, and of those that stay, in order of node.
+
+        What is on no node (below 0) is left out.
+        """
+        total = {node: size for node, size in in_runs.items() if node >= 0}
+        for node, size in self.staying_bytes_by_node.items():
+            total[node] = total.get(node, 0) + size
+        staying = self.there_bytes + self.crowded_bytes
+        if unknown := staying - sum(self.staying_bytes_by_node.values()):
+            total[NO_NODE] = unknown
+        return dict(sorted(total.items()))
 
     def page_runs(self) -> PageRuns:
         """Return the runs without what is to become of them, in the order of the plan."""
@@ -516,6 +534,22 @@ class Ledger:
         """Whether every page that was meant is where it should be."""
         return bool(self.arrived.all()) and not self.plan.crowded_pages
 
+    @property
+    def bytes_by_node(self) -> dict[int, int]:
+        """Bytes that were meant on each node now, as last heard of each page, in order of node.
+
+        A page of which nothing was heard is where it was; one that is on no node any more is none.
+        """
+        import numpy as np
+
+        where = np.where(self.now == UNWRITTEN, self.page_origins(), self.now)
+        return self.plan.bytes_with(
+            {
+                node: int(self._by_run(where == node) @ self.plan.page_size_bytes)
+                for node in np.unique(where).tolist()
+            }
+        )
+
     def page_origins(self) -> NDArray[np.int32]:
         """Return the node that each page was on before, int32[n]."""
         return self._of_runs(self.plan.from_node)
@@ -533,6 +567,13 @@ class Ledger:
         ends = np.cumsum(self.plan.pages)
         counts: NDArray[np.int64] = sums[ends] - sums[ends - self.plan.pages]
         return counts
+
+
+def _bytes_by(node: NDArray[np.int32], sizes: NDArray[np.int64]) -> dict[int, int]:
+    """Add sizes up by node."""
+    import numpy as np
+
+    return {each: int(sizes[node == each].sum()) for each in np.unique(node).tolist()}
 
 
 def _counts(values: NDArray[np.int32]) -> dict[int, int]:

@@ -8,7 +8,8 @@ HEAP = "7f12a4000000"
 USAGE, NO_PROCESS, NOT_PERMITTED, CANNOT = 2, 3, 4, 5
 
 LINES = [
-    ("shwo 1234", USAGE, "No such command 'shwo'"),
+    ("shwo 1234", USAGE, "No such command 'shwo'. Did you mean 'show'?"),
+    ("x", USAGE, "No such command 'x'. (see movepages --help)"),
     ("nodes 1", USAGE, "unexpected extra argument (1)"),
     ("nodes --jsno", USAGE, "No such option '--jsno'"),
     ("show", USAGE, "Missing argument 'TARGET'"),
@@ -24,6 +25,7 @@ LINES = [
     ("show 1234 --sort far", USAGE, "a list by mapping has no order 'far'; it has resident"),
     ("show 1234 --sort node", USAGE, "a list by mapping has no order 'node'"),
     ("show 1234 --by thread --pages", USAGE, "cannot list by thread"),
+    ("show 1234 --sort", USAGE, "requires an argument. (see movepages show --help)"),
     ("show 1234 --watch 0", USAGE, "'0' is nothing; give more than 0"),
     ("show 1234 --watch soon", USAGE, "'soon' is not a duration"),
     ("show 2147483647", NO_PROCESS, "there is no process 2147483647"),

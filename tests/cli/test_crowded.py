@@ -65,7 +65,7 @@ def test_first_screen(crowd):
     lines = out.splitlines()
     assert code == 0
     assert lines[0] == "crowd (7): 781M resident in 100,000 mappings"
-    assert lines[-1] == "... 99,970 more, --all"
+    assert lines[-1] == "... 99,970 more: see --all"
     assert len(lines) == 3 + 1 + 2 + 30 + 1
 
 

@@ -54,6 +54,8 @@ def emulate(*arguments, **settings):
         (("--nodes", "2", "--topology", "2", "true"), "give either --nodes or --topology"),
         (("--topology", "2 y 3", "true"), "'2 y 3' is not a group of nodes"),
         (("--topology", "1x(1cpu,0)", "true"), "no node has memory"),
+        (("--topology", "no/such", "true"), "no/such: there is no such file or directory"),
+        (("--topology", "such.toml", "true"), "such.toml: there is no such file or directory"),
         (("--semantics", "6.13", "true"), "'6.13' is not one of"),
         (("--precision", "best", "true"), "'best' is not one of"),
         (("--files", "some", "true"), "'some' is not one of"),

@@ -42,8 +42,21 @@ def test_where_files_are(run, here, snapshot):
     assert (answer.code, answer.err) == (0, "")
 
 
+@pytest.mark.usefixtures("data")
+def test_directories_among_files(run, here):
+    """Of what a shell's * names, directories are left out and named; alone they are refused."""
+    (here / "folder").mkdir()
+    answer = run("file", "data", "folder")
+    assert answer.code == 0
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["FILE", "data"]
+    assert answer.err == "movepages: warning: folder is a directory and left out; name files\n"
+    answer = run("file", "folder", "folder")
+    assert (answer.code, answer.out) == (2, "")
+    assert "folder is a directory; name regular files" in answer.err
+
+
 def test_on_a_terminal(run_on_terminal, data, snapshot):
-    """A long name is cut in its middle, to fit 80 columns."""
+    """A long name is cut at its front, to fit 80 columns."""
     data.rename(name := "a-rather-long-name-" * 5)
     assert run_on_terminal("file", name).out == snapshot
 

@@ -212,6 +212,17 @@ def test_ctrl_c_ends_it(machine, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("terminal", "between"), [(True, "\n\n"), (False, "\n")])
+def test_the_account_begins_a_line(machine, terminal, between):
+    """A terminal shows ^C where the account would begin."""
+    looks = Running(machine, interrupted_at(6, lambda _: (1,)))
+    stream = io.StringIO()
+    arguments = ["follow", PID, *SOON]
+    assert main(arguments, machine=looks, output=Output(stream, terminal=terminal)) == 0
+    account = "0 moves: 0 pages (0) moved, 0 pages failed\n"
+    assert stream.getvalue().endswith(f"every 0.001s{between}{account}")
+
+
 def test_ctrl_c_in_a_move(machine, capsys):
     """In a move it ends that after its call, and the account has what is left."""
     move_pages = machine.move_pages

@@ -302,6 +302,7 @@ def test_two_interrupts_leave_at_once():
         ("1234 --to 1 --select heep", "'heep' selects nothing"),
         ("1234 --to 1 --file=", "an empty pattern matches no file"),
         ("1234 --to 1 --heap --limit-rate 0", "'0' is nothing; give more than 0"),
+        ("1234 --to 1 --heap --limit-rate 4095", "'4095' is less than a page a second"),
         ("1234 --to 1 --heap --limit-rate fast", "'fast' is not a size"),
         ("1234 --to 1 --heap --max-pages 0", "0 is not in the range x>=1"),
         ("1234 --to 1 --heap --time-limit soon", "'soon' is not a duration"),

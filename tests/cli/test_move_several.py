@@ -110,3 +110,16 @@ def test_all_are_undone(family, tmp_path):
     code, said = move(machine, "--undo", str(file))
     assert (code, said["moved"]) == (0, 3 * PAGES)
     assert all(nodes(machine, task) == {0: PAGES * 4096} for task in tasks)
+
+
+def test_shared_pages_are_moved_once():
+    """Pages that both processes map are moved for the first, and are there for the second."""
+    machine = SimulatedMachine("2 x 16M")
+    parent = machine.spawn()
+    memory = parent.mmap(PAGES, shared=True)
+    parent.write(memory, PAGES)
+    child = parent.fork()
+    child.write(memory, PAGES)
+    code, said = move(machine, f"tree:{parent.pid}", "--to", "1", "--shm", "--shared")
+    assert (code, said["moved"], said["already_there"]) == (0, PAGES, PAGES)
+    assert [process["moved"] for process in said["processes"]] == [PAGES, 0]

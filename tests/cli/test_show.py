@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 from movepages.cli import main
 from movepages.kernel import SimulatedMachine
 from movepages.nodeset import NodeSet
+from movepages.report.output import Output
 from movepages.values import Mapping
 
 PID = "1234"
@@ -55,7 +57,7 @@ def test_thirty_mappings_are_all_there_is(run, machine):
     machine.mapped = one_page_each(30)
     answer = run("show", PID)
     assert answer.out.count("(anonymous)") == 30
-    assert "more, --all" not in answer.out
+    assert "--all" not in answer.out
 
 
 def test_the_thirty_first_mapping_is_left_out_and_said_to_be(run, machine):
@@ -64,7 +66,7 @@ def test_the_thirty_first_mapping_is_left_out_and_said_to_be(run, machine):
     lines = run("show", PID).out.splitlines()
     assert lines[0] == "python3 (1234): 128K resident in 31 mappings"
     assert lines[6].startswith(f"{31 << 20:x} ")
-    assert lines[-1] == "... 1 more, --all"
+    assert lines[-1] == "... 1 more: see --all"
 
 
 @pytest.mark.parametrize("options", [[], ["--by", "thread"], ["--sort", "node5"], ["--pages"]])
@@ -206,6 +208,18 @@ def test_many_nodes_side_by_side(run, machine):
             )
         ]
         assert heading in run("show", f"{PID},77").out.splitlines()[0]
+
+
+def test_side_by_side_on_different_nodes():
+    """A process that has nothing on a node of another's has a dash there."""
+    machine = SimulatedMachine("2 x 16M")
+    for cpu in (0, 1):
+        process = machine.spawn(cpu=cpu)
+        process.write(process.mmap(2), 2)
+    stream = io.StringIO()
+    assert main(["show", "user:root"], machine=machine, output=Output(stream)) == 0
+    rows = [line.split()[-5:-2] for line in stream.getvalue().splitlines()]
+    assert rows[1:4] == [["8K", "8K", "-"], ["8K", "-", "8K"], ["16K", "8K", "8K"]]
 
 
 def test_one_of_several_names_is_shown_alone(run):

@@ -124,3 +124,19 @@ def test_several_processes_can_be_watched(machine):
     code, written = looks(machine, "show", "1234,77")
     assert code == 0
     assert written.count("PROCESS") == 2
+
+
+def test_what_follows_ctrl_c_begins_a_line(machine):
+    """--watch alone looks every second; on a terminal, which shows ^C, a line ends behind that."""
+    mapped = machine.mapped
+
+    def mappings(_pid):
+        os.kill(os.getpid(), signal.SIGINT)
+        return mapped
+
+    machine.mappings = mappings
+    stream = io.StringIO()
+    output = Output(stream, terminal=True)
+    assert main(["show", "1234", "--watch"], machine=machine, output=output) == 0
+    assert stream.getvalue().count("resident in") == 1
+    assert stream.getvalue().endswith("\x1b[J\n")

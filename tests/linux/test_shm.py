@@ -67,19 +67,20 @@ def test_malformed_segment_is_named(put, text, field):
 
 
 def test_posix_files_are_listed(put):
-    """Regular files of /dev/shm are listed by path, also in directories; links are not followed."""
+    """Regular files of /dev/shm are listed by path, but none in a directory, and no link."""
     put("dev/shm/b", "x" * 5000)
-    put("dev/shm/dir/a", "")
+    put("dev/shm/a", "")
+    put("dev/shm/dir/file", "a name of shm_open has no slash")
     root = put("elsewhere", "not shared")
     (root / "dev/shm/link").symlink_to(root / "elsewhere")
     files = list_posix_shm(root)
     assert [(file.path, file.size_bytes) for file in files] == [
+        (root / "dev/shm/a", 0),
         (root / "dev/shm/b", 5000),
-        (root / "dev/shm/dir/a", 0),
     ]
-    facts = files[0].path.stat()
-    assert (files[0].inode, files[0].uid) == (facts.st_ino, os.getuid())
-    assert files[0].allocated_bytes == facts.st_blocks * 512
+    facts = files[1].path.stat()
+    assert (files[1].inode, files[1].uid) == (facts.st_ino, os.getuid())
+    assert files[1].allocated_bytes == facts.st_blocks * 512
 
 
 def test_no_posix_files(tmp_path):

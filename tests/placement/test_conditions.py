@@ -99,6 +99,30 @@ def test_a_target_without_room_forbids_the_plan():
     assert concern.forbids, "the plans come together"
 
 
+def test_shared_memory_takes_room_once():
+    """Two processes bring the same eight pages: room for eight will do, and for seven will not."""
+    machine = SimulatedMachine("3 x 8M")
+    task = machine.spawn()
+    first = task.mmap(8, shared=True)
+    task.write(first, 8)
+    child = task.fork()
+    child.write(first, 8)
+    memory = machine.memory
+    taken = memory.frames.allocate(1, memory.frames.nodes[1].free_pages - 8)
+    memory.pins.update(taken.tolist())
+    plans = [
+        make_plan(machine.task(pid).id, select.locate(machine, pid, select.everything()), 1)
+        for pid in (task.pid, child.pid)
+    ]
+    assert sum(plan.page_count for plan in plans) == 16
+    assert concerns(machine, plans, Options(shared=True)) == []
+    memory.pins.update(memory.frames.allocate(1, 1).tolist())
+    (concern,) = concerns(machine, plans, Options(shared=True))
+    assert "node 1 has 28K of free memory, and 32K are to come there" in str(concern)
+    halves = [plans[0].first(4), replace(plans[0], start=plans[0].start + 4 * PAGE).first(4)]
+    assert len(concerns(machine, halves, Options(shared=True))) == 1, "of one process both count"
+
+
 def test_a_cpuset_that_excludes_the_target():
     """A process that may not use the node is told with the nodes that it may use."""
     machine, task, _ = start(cpuset=Cpuset(NodeSet([0, 2])))

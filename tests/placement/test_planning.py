@@ -36,6 +36,9 @@ def test_a_plan_is_sorted_by_target_and_joined():
     assert (made.page_count, made.total_bytes) == (6, 6 * PAGE)
     assert made.bytes_by_target == {0: PAGE, 1: 5 * PAGE}
     assert made.present_bytes == 11 * PAGE
+    assert made.staying_bytes_by_node == {0: 4 * PAGE, 1: PAGE}
+    assert made.bytes_by_node == {0: 9 * PAGE, 1: PAGE, 2: PAGE}
+    assert made.bytes_by_node_planned == {0: 5 * PAGE, 1: 6 * PAGE}
 
 
 def test_pages_in_place_can_be_kept():
@@ -141,6 +144,18 @@ def test_pages_of_all_sizes_are_cut_out():
     assert pages.page_size_bytes.tolist() == [HUGE] * 3
 
 
+def test_some_runs_are_cut_and_others_stay_whole():
+    """Rows keep their order; what is alike in all of them takes no memory, and is right."""
+    where = placed((0, 2, 0), (2, 3, 1), (9, 2, 2))
+    pages = by_page(where, which=np.array([True, False, True]))
+    assert (pages.start // PAGE).tolist() == [0, 1, 2, 9, 10]
+    assert pages.pages.tolist() == [1, 1, 3, 1, 1]
+    assert pages.node.tolist() == [0, 0, 1, 2, 2]
+    assert by_page(pages, which=pages.node != 1) is pages
+    assert by_page(pages).pages.strides == (0,)
+    assert len(by_page(placed((0, 0, 0)))) == 0
+
+
 def test_plan_asks_the_machine():
     """What is selected, where it is, and who the process is come from the machine."""
     machine = SimulatedMachine("3 x 8M")
@@ -160,4 +175,5 @@ def test_pages_that_find_no_room_are_told_apart():
     assert rows(made) == [(0, 5, 0, 1)]
     assert (made.there_pages, made.there_bytes) == (2, 2 * PAGE)
     assert (made.crowded_pages, made.crowded_bytes) == (3, 3 * PAGE)
+    assert made.staying_bytes_by_node == {1: 5 * PAGE}
     assert made.present_bytes == 10 * PAGE

@@ -42,6 +42,7 @@ def plan_of(shapes):
         there_bytes=3 * PAGE,
         crowded_pages=2,
         crowded_bytes=2 * PAGE,
+        staying_bytes_by_node={0: 4 * PAGE, 3: PAGE},
     )
 
 
@@ -52,6 +53,7 @@ def same_plans(one, other):
         assert ours.dtype == theirs.dtype, column
         assert ours.tolist() == theirs.tolist(), column
     facts = ("task", "reasons", "there_pages", "there_bytes", "crowded_pages", "crowded_bytes")
+    facts += ("staying_bytes_by_node", "bytes_by_node")
     return all(getattr(one, fact) == getattr(other, fact) for fact in facts)
 
 
@@ -129,6 +131,15 @@ def written(**changes):
     return json.dumps(document).encode()
 
 
+def test_a_file_that_does_not_say_where_pages_stay():
+    """One from before that was kept is read, and its bytes by node add up: on no known node."""
+    document = json.loads(written())
+    del document["ledgers"][0]["staying_bytes_by_node"]
+    (ledger,) = read_ledgers(json.dumps(document).encode())
+    assert ledger.plan.bytes_by_node == {-1: 5 * PAGE, 0: 2 * PAGE}
+    assert ledger.bytes_by_node == {-1: 5 * PAGE, 1: 2 * PAGE}
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -151,6 +162,8 @@ def written(**changes):
         (written(tries=300), "tries: a number is too large"),
         (written(reason=2), "there is no such reason"),
         (written(reason=-1), "there is no such reason"),
+        (written(staying_bytes_by_node={"0": PAGE}), "does not add up"),
+        (written(staying_bytes_by_node={"zero": 5 * PAGE}), "JSON"),
         (written(task={"pid": 1}), "missing required field"),
         (written(calls="many"), "Expected `int`"),
     ],

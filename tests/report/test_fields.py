@@ -6,7 +6,7 @@ import re
 import pytest
 from hypothesis import given, strategies as st
 
-from movepages.report import moves, nodes, pages, process
+from movepages.report import by_node, nodes, pages, process
 from movepages.report.fields import (
     FIELDS,
     count,
@@ -16,6 +16,7 @@ from movepages.report.fields import (
     printable,
     shorten_list,
     shorten_middle,
+    shorten_path,
 )
 from movepages.topology import Access, HugePool
 from movepages.values import Mapping
@@ -39,7 +40,8 @@ def test_unit_stands_in_the_name(field):
         (nodes.HUGE_POOL, HugePool),
         (process.MAPPING, Mapping),
         (pages.RUN, pages.PageRun),
-        (moves.BEFORE_AFTER, moves.BeforeAfter),
+        (by_node.BEFORE_AFTER, by_node.BeforeAfter),
+        (by_node.BEFORE_PLANNED, by_node.BeforeAfter),
     ],
 )
 def test_fields_are_attributes(columns, kind):
@@ -95,6 +97,23 @@ def test_shorten_middle(text, width, shown):
 def test_shorten_middle_fits(text, width):
     """Whatever the text and the width, it fits, and a text that fits is not touched."""
     shown = shorten_middle(text, width)
+    assert len(shown) <= width
+    assert (shown == text) is (len(text) <= width)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(16, "/usr/bin/python3"), (15, "…sr/bin/python3"), (2, "…3"), (1, "3"), (0, "")],
+)
+def test_shorten_path(width, shown):
+    """A path keeps its end, which is the name of the file."""
+    assert shorten_path("/usr/bin/python3", width) == shown
+
+
+@given(st.text(max_size=40), st.integers(min_value=0, max_value=50))
+def test_shorten_path_fits(text, width):
+    """Whatever the path and the width, it fits, and a path that fits is not touched."""
+    shown = shorten_path(text, width)
     assert len(shown) <= width
     assert (shown == text) is (len(text) <= width)
 

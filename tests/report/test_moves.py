@@ -149,7 +149,13 @@ def test_a_plan_without_pages_is_done():
 def test_a_dry_run_sums_the_plan_up():
     """Runs with the same source, target and reason share a line; unknown sources are a dash."""
     plan = replace(
-        plan_of(1, from_node=-2, there_pages=1, there_bytes=PAGE),
+        plan_of(
+            1,
+            from_node=-2,
+            there_pages=1,
+            there_bytes=PAGE,
+            staying_bytes_by_node={1: PAGE},
+        ),
         start=np.array([PAGE, 9 * PAGE, 20 * PAGE], np.uint64),
         pages=np.array([2, 1, 3]),
         page_size_bytes=np.array([PAGE, PAGE, PAGE]),
@@ -165,8 +171,36 @@ def test_a_dry_run_sums_the_plan_up():
         "   0   1      5   20K  asked for",
         "   -   1      1    4K  asked for",
         "",
+        "NODE  BEFORE  PLANNED",
+        "   0     20K        0",
+        "   1      4K      24K",
+        "",
         "This is a dry run: 6 pages (24K) would be moved, 1 page (4K) is already there",
     ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "there", "shown"),
+    [([1, 1], 0, []), ([1, UNWRITTEN], 0, []), ([1, UNWRITTEN], 1, [["0", "8K", "4K"]])],
+)
+def test_memory_by_node_where_it_says_more_than_the_counts(answers, there, shown):
+    """Of a move from one node to one the counts say it all; else nodes are listed, as they are."""
+    ledger = ledger_of(answers, now=[max(answer, 0) for answer in answers])
+    staying = {"there_pages": there, "there_bytes": there * PAGE}
+    by_node = {1: there * PAGE} if there else {}
+    plan = replace(ledger.plan, **staying, staying_bytes_by_node=by_node)
+    lines = [line.split() for line in written(replace(ledger, plan=plan))]
+    rows = [line for line in lines if line[:1] == ["0"]]
+    assert rows == shown
+    assert (["NODE", "BEFORE", "AFTER"] in lines) is bool(shown)
+
+
+def test_a_process_that_has_ended_has_no_memory_by_node():
+    """What was last heard of its pages is not true any more, and is not shown."""
+    ledger = ledger_of([1, UNWRITTEN], error=no_such_process(7, "move_pages"), ended="error")
+    facts = {"there_pages": 1, "there_bytes": PAGE, "staying_bytes_by_node": {1: PAGE}}
+    lines = written(replace(ledger, plan=replace(ledger.plan, **facts)))
+    assert not [line for line in lines if line.startswith("NODE")]
 
 
 @pytest.mark.parametrize(
@@ -198,4 +232,18 @@ def test_migrate_lists_nodes_of_before_and_after():
     assert [line.split() for line in stream.getvalue().splitlines()[3:5]] == [
         ["0", "4K", "0"],
         ["1", "0", "4K"],
+    ]
+
+
+def test_a_selection_of_nothing_is_said():
+    """Where no page in memory is meant, zeros alone would look like work that was done."""
+    stream = io.StringIO()
+    done = MoveSnapshot(("cat",), NodeSet([1]), "hugetlb").moved(
+        [ledger_of([]).plan], [ledger_of([])], []
+    )
+    write_move_text(done, Output(stream))
+    assert stream.getvalue().splitlines()[:3] == [
+        "cat (7): to node 1",
+        "No page that is in memory is meant by: hugetlb",
+        "",
     ]

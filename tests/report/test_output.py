@@ -65,3 +65,19 @@ def test_styles_without_colour():
     Output(stream, terminal=True, width=80).styled(("head", "bold"), ("red", "red"))
     assert "31" not in stream.getvalue()
     assert "head" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("width", "written"),
+    [
+        (None, "  one two-three four\n"),
+        (20, "  one two-three four\n"),
+        (19, "  one two-three\n    four\n"),
+        (5, "  one\n    two-three\n    four\n"),
+    ],
+)
+def test_a_sentence_is_broken_between_words(width, written):
+    """A sentence that fits is one line; else no word is cut, not even one that is too long."""
+    stream = io.StringIO()
+    Output(stream, width=width).sentence("  one two-three four", indent=4)
+    assert stream.getvalue() == written

@@ -16,6 +16,7 @@ import click
 
 from movepages import __version__
 from movepages.cli.command import write_example
+from movepages.cli.complaint import complain
 from movepages.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from movepages.cli.session import Session
 from movepages.errors import MovePagesError
@@ -64,6 +65,17 @@ class _Group(click.Group):
         module = importlib.import_module(f"movepages.cli.{cmd_name}")
         command: click.Command = module.run
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in SUBCOMMANDS or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches
+
+        near = get_close_matches(args[0], SUBCOMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -131,7 +143,7 @@ def _end(error: BaseException) -> ExitCode:
 
         traceback.print_exception(error)
     if message:
-        click.echo(f"movepages: {message}", err=True)
+        complain(message)
     return code
 
 

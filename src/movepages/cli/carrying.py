@@ -6,13 +6,15 @@ import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from movepages.abi import Errno
-from movepages.cli.parameters import DURATION, RATE
+from movepages.cli.complaint import complain
+from movepages.cli.parameters import DURATION, RATE, WORKERS
 from movepages.errors import NodeFullError, NoSuchProcessError
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ _OPTIONS = (
     click.option("--limit-rate", type=RATE, metavar="RATE", help="At most so much: 200M/s."),
     click.option("--max-pages", type=click.IntRange(1), metavar="N", help="At most so many pages."),
     click.option("--time-limit", type=DURATION, metavar="TIME", help="At most so long: 30s, 5m."),
+    click.option(
+        "--parallel",
+        type=WORKERS,
+        metavar="N|auto",
+        help="Calls at a time; auto measures what is faster.",
+    ),
 )
 _LEDGER = click.option(
     "--ledger", "ledger_file", metavar="FILE", help="Write what became of each page."
@@ -51,6 +59,7 @@ class Carrying:
     limit_rate: int | None
     max_pages: int | None
     time_limit: float | None
+    parallel: tuple[int, int] | None
     ledger_file: str | None
 
     @classmethod
@@ -72,6 +81,17 @@ class Carrying:
             rate_bytes_per_s=self.limit_rate,
             time_limit_s=self.time_limit,
         )
+
+    def mover(self) -> Callable[..., Ledger]:
+        """Return what carries out a plan: `execute`, or what does the same with several workers."""
+        from movepages.placement import execute
+
+        if self.parallel is None or self.parallel == (1, 1):
+            return execute
+        from movepages.placement.crew import Crew
+        from movepages.placement.parallel import execute_in_parallel
+
+        return partial(execute_in_parallel, crew=Crew(*self.parallel))
 
     def limited(self, plans: Sequence[Plan]) -> list[Plan]:
         """Return the plans for no more pages than allowed, all of them together."""
@@ -108,7 +128,7 @@ def warn(machine: Machine, plans: Sequence[Plan], how: Carrying) -> list[Concern
         if concern.forbids and not (how.force or how.dry_run):
             raise NodeFullError(Errno.ENOMEM, str(concern), call="move_pages")
     for concern in found:
-        click.echo(f"movepages: warning: {concern}", err=True)
+        complain(f"warning: {concern}")
     return found
 
 
@@ -119,8 +139,8 @@ def carry_out(machine: Machine, plans: Sequence[Plan], how: Carrying) -> list[Le
     is the last. A process that ends is told in its ledger. Raises NoSuchProcessError where it is
     the only one, and UsageError where the file for the ledgers exists or cannot be made.
     """
-    from movepages.placement import execute
     from movepages.placement.account import untouched
+    from movepages.placement.again import looked_at_again
     from movepages.report.progress import ProgressBar
 
     with (
@@ -128,9 +148,12 @@ def carry_out(machine: Machine, plans: Sequence[Plan], how: Carrying) -> list[Le
         until_interrupted() as stop,
         ProgressBar(sys.stderr) as bar,
     ):
+        execute = how.mover()
         for plan in plans:
             try:
-                made = execute(plan, machine, how.options(), stop=stop, progress=bar.show)
+                # the process before may map the same pages
+                now = looked_at_again(machine, plan) if ledgers and how.shared else plan
+                made = execute(now, machine, how.options(), stop=stop, progress=bar.show)
             except NoSuchProcessError as error:
                 if len(plans) == 1:
                     raise

@@ -45,6 +45,9 @@ class _Command(click.Command):
                     f"{error.option_name!r}: pids, addresses and nodes are not negative", ctx
                 ) from None
             raise
+        except click.BadOptionUsage as error:  # click leaves out whose option it is
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         write_example(formatter, self.example)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from movepages.cli.command import subcommand
+from movepages.cli.complaint import complain
 from movepages.cli.exit_codes import ExitCode
 from movepages.emulator.declared import (
     MOST_NODES,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from movepages.topology import Topology
 
 _DEFAULT_NODES = 4
+_CHECK_WIDTH = 75
 _NODE_DIRECTORY = "sys/devices/system/node"
 
 
@@ -108,7 +111,7 @@ def _check() -> ExitCode:
     for finding in findings:
         click.echo(f"{'no ' if finding.problem else 'yes'}  {finding.what}")
         if finding.problem:
-            click.echo(f"     {finding.problem}")
+            click.echo(textwrap.indent(textwrap.fill(finding.problem, _CHECK_WIDTH), " " * 5))
     works = not any(finding.problem and finding.required for finding in findings)
     return ExitCode.DONE if works else ExitCode.CANNOT
 
@@ -126,6 +129,8 @@ def _topology(machine: str) -> Topology:
         raise TopologyError(f"{machine} has no {_NODE_DIRECTORY}; name the root of a captured tree")
     if path.is_file():
         return parse_topology(_declaration(path))
+    if "/" in machine or path.suffix == ".toml":
+        raise TopologyError(f"{machine}: there is no such file or directory")
     return parse_topology(machine)
 
 
@@ -155,7 +160,7 @@ def _emulate(
     from movepages.emulator.run import Program, Settings, run
 
     if problem := outer_filter_problem():
-        click.echo(f"movepages: {problem}", err=True)
+        complain(problem)
     known = Precision(precision) if precision else best_precision()
     if report is not None:
         report = _empty(report)

@@ -10,9 +10,12 @@ import click
 
 from movepages.cli.carrying import carrying_without_ledger
 from movepages.cli.command import json_option, subcommand
+from movepages.cli.complaint import complain
 from movepages.cli.objects import Mapped, carry_out, read_carrying, read_target, write_objects
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from movepages.cli.exit_codes import ExitCode
     from movepages.cli.session import Session
     from movepages.report.objects import ObjectsSnapshot
@@ -56,7 +59,18 @@ def run(
 
     with ExitStack() as kept:
         objects = []
-        for path in dict.fromkeys(paths):
+        for path in dict.fromkeys(paths if to is not None else _files(paths)):
             memory = kept.enter_context(file_memory(Path(path)))
             objects.append(Mapped(ObjectFacts(path, memory.size_bytes), memory))
         return carry_out(session, objects, target, how, write)
+
+
+def _files(paths: Sequence[str]) -> list[str]:
+    """Leave out directories among files, as a shell's `*` names them, and say so."""
+    files = [path for path in paths if not Path(path).is_dir()]
+    if not files:
+        return list(paths)  # the first of them is refused
+    for path in dict.fromkeys(paths):
+        if path not in files:
+            complain(f"warning: {path} is a directory and left out; name files")
+    return files

@@ -10,6 +10,7 @@ import click
 
 from movepages.cli.carrying import Carrying, carrying
 from movepages.cli.command import json_option, subcommand
+from movepages.cli.complaint import complain
 from movepages.cli.operation import finish, none_left, plan_each, selected
 from movepages.cli.parameters import DURATION, SIZE
 from movepages.cli.selecting import Selectors, selecting
@@ -125,7 +126,7 @@ def run(
     )
     found = _targets(machine, target)
     for missing in found.missing:
-        click.echo(f"movepages: warning: there is no process {missing}", err=True)
+        complain(f"warning: there is no process {missing}")
     return watch.run([with_memory(task) for task in found.tasks])
 
 

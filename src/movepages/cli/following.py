@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from movepages.cli.carrying import kept_ledgers, until_interrupted
+from movepages.cli.complaint import complain
 from movepages.cli.exit_codes import ExitCode
 from movepages.errors import NoSuchProcessError
 
@@ -71,6 +72,8 @@ class Watch:
                     if self.how.ledger_file:
                         ledgers.append(event.ledger)
         if not self.as_json:
+            if interrupted() and self.output.terminal:
+                self.output.line()  # behind the ^C that the terminal shows
             report.write_account(work.moves, work.sums, self.output)
         return work.verdict()
 
@@ -94,6 +97,7 @@ class _Work:
 
         self.watch, self.interrupted = watch, interrupted
         self.sums, self.moves = Sums(), 0
+        self.execute = watch.how.mover()
         self.pages_left = watch.how.max_pages
         self.ends_at = watch.clock.now() + (watch.how.time_limit or float("inf"))
         self.error: CallError | None = None
@@ -106,7 +110,6 @@ class _Work:
 
     def carry_out(self, plan: Plan) -> Ledger:
         """Carry out a plan as far as the limits of the whole watch allow."""
-        from movepages.placement import execute
         from movepages.report.progress import ProgressBar
 
         if self.pages_left is not None:
@@ -118,7 +121,7 @@ class _Work:
             options = replace(options, time_limit_s=max(left, 1e-3))
         self._warn(plan)
         with ProgressBar(sys.stderr) as bar:
-            return execute(
+            return self.execute(
                 plan,
                 self.watch.machine,
                 options,
@@ -150,7 +153,7 @@ class _Work:
         for concern in concerns(self.watch.machine, [plan], self.watch.how.options()):
             if (plan.task.pid, concern.name) not in self.told:
                 self.told.add((plan.task.pid, concern.name))
-                click.echo(f"movepages: warning: {concern}", err=True)
+                complain(f"warning: {concern}")
 
 
 def _memory(machine: Machine, task: TaskInfo) -> dict[int, int]:

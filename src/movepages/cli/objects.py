@@ -10,6 +10,7 @@ import click
 
 from movepages.abi import Errno
 from movepages.cli.carrying import Carrying, until_interrupted
+from movepages.cli.complaint import complain
 from movepages.cli.exit_codes import ExitCode
 from movepages.cli.parameters import target_nodes
 from movepages.errors import NodeFullError
@@ -122,7 +123,7 @@ def _warn(machine: Machine, objects: Sequence[Mapped], to: NodeSet, how: Carryin
         if concern.forbids and not (how.force or how.dry_run):
             raise NodeFullError(Errno.ENOMEM, str(concern), call="move_pages")
     for concern in found:
-        click.echo(f"movepages: warning: {concern}", err=True)
+        complain(f"warning: {concern}")
     return found
 
 
@@ -152,6 +153,7 @@ def _all_sums(
             total_bytes=sum(_bytes_to_come(objects, to).values()),
             stop=stop,
             progress=bar.show,
+            mover=how.mover(),
         )
         return [_sums(mover, thing, how) for thing in objects]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from movepages.values import TaskInfo
 
 _HIGHEST_PID = (1 << 31) - 1
+_FEW_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_MOST_WORKERS = 256
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?", re.ASCII)
 _SHARE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(%)?", re.ASCII)
+_LEAST_RATE = 4096
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -94,6 +98,16 @@ def _seconds(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
+def _rate(text: str) -> float:
+    """Read a rate in bytes a second, a page or more. Raises SizeError."""
+    rate = parse_rate(text)
+    if 0 < rate < _LEAST_RATE:
+        raise SizeError(
+            f"{text!r} is less than a page a second; write it like 200M/s, with its unit", text=text
+        )
+    return rate
+
+
 def _share(text: str) -> float:
     """Read a share: `60%`, `0.6`. Raises SizeError."""
     match = _SHARE.fullmatch(text)
@@ -103,11 +117,27 @@ def _share(text: str) -> float:
     return share
 
 
+class _Workers(click.ParamType[tuple[int, int]]):
+    """How many workers to begin with, and how many to try at most."""
+
+    name = "workers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if value == "auto":
+            return 1, min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+        if not _FEW_DIGITS.fullmatch(value) or not 0 < int(value) <= _MOST_WORKERS:
+            self.fail(f"{value!r} is not 1 to {_MOST_WORKERS}, nor auto", param, ctx)
+        return int(value), int(value)
+
+
 PID = _Pid()
 SPAN = _Span()
 SIZE = _Measure("size", parse_size)
-RATE = _Measure("rate", parse_rate)
+RATE = _Measure("rate", _rate)
 DURATION = _Measure("duration", _seconds)
+WORKERS = _Workers()
 SHARE = _Measure("share", _share)
 
 

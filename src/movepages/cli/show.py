@@ -32,7 +32,7 @@ _VSYSCALL = "[vsyscall]"
     example="movepages show 1234\n"
     "movepages show 1234 --all | grep heap\n"
     "movepages show 1234 --pages --sort node2\n"
-    "movepages show 1234 --by thread --watch 1s\n"
+    "movepages show 1234 --by thread --watch 500ms\n"
     "movepages show name:postgres\n"
     "movepages show 1234 --json | jq .bytes_by_node",
 )
@@ -49,7 +49,13 @@ _VSYSCALL = "[vsyscall]"
 @click.option("--sort", metavar="ORDER", help="resident, size, address, name, node2, time, ...")
 @click.option("--pages", is_flag=True, help="Look at each page: huge pages, where nodes change.")
 @click.option(
-    "--watch", "every_s", type=DURATION, metavar="TIME", help="Show it again every 1s, 500ms, ..."
+    "--watch",
+    "every_s",
+    type=DURATION,
+    is_flag=False,
+    flag_value="1s",
+    metavar="[TIME]",
+    help="Show it again every 1s, or so often.",
 )
 @json_option
 @click.pass_obj
@@ -92,6 +98,8 @@ def run(
 
     with until_interrupted() as stop:
         watch(screen.show_again, session.output, every_s, SystemClock(), stop)
+    if session.output.terminal and not as_json:
+        session.output.line()  # behind the ^C that the terminal shows
     return ExitCode.DONE
 
 

@@ -91,8 +91,13 @@ def read_sysv_segments(root: Path = ROOT) -> list[SysvSegment]:
 
 
 def list_posix_shm(root: Path = ROOT) -> list[ShmFile]:
-    """Return the files of /dev/shm (shm_overview(7)) by path."""
-    return sorted(_files(root / "dev/shm"), key=lambda file: file.path)
+    """Return the POSIX segments by path: files of /dev/shm, for no name has a slash (shm_open(3)).
+
+    What lies in a directory there is an ordinary file on tmpfs.
+    """
+    directory = root / "dev/shm"
+    files = (file for file in _files(directory) if file.path.parent == directory)
+    return sorted(files, key=lambda file: file.path)
 
 
 def list_hugetlb_files(root: Path = ROOT) -> list[ShmFile]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,13 +44,11 @@ def concerns(machine: Machine, plans: Sequence[Plan], options: Options) -> list[
 
     Of a process that has ended nothing is said. Raises CallError where one may not be looked at.
     """
-    wanted: Counter[int] = Counter()
-    for plan in plans:
-        wanted.update(plan.bytes_by_target)
-    found = machine_concerns(machine, wanted, options)
-    for plan in plans:
+    looked = [(plan, _mappings(machine, plan)) for plan in plans if len(plan)]
+    found = machine_concerns(machine, _wanted(looked), options)
+    for plan, mappings in looked:
         with suppress(NoSuchProcessError):
-            found += _of_process(machine, plan, options) if len(plan) else []
+            found += _of_process(machine, plan, mappings, options)
     return found
 
 
@@ -59,8 +59,44 @@ def machine_concerns(
     return [*_of_machine(machine, wanted.keys()), *_room(machine, wanted, options)]
 
 
-def _of_process(machine: Machine, plan: Plan, options: Options) -> list[Concern]:
-    mappings = _touched(plan, machine.mappings(plan.task.pid))
+def _mappings(machine: Machine, plan: Plan) -> list[Mapping]:
+    """Return the mappings that have pages of a plan; none if its process has ended."""
+    with suppress(NoSuchProcessError):
+        return _touched(plan, machine.mappings(plan.task.pid))
+    return []
+
+
+def _wanted(looked: Sequence[tuple[Plan, Sequence[Mapping]]]) -> Counter[int]:
+    """Return the bytes to come to each node, those that several processes share only once.
+
+    Shared mappings of the same place in the same object are taken for the same pages.
+    """
+    wanted: Counter[int] = Counter()
+    shared: dict[tuple[str, int, int], dict[int, Counter[int]]] = {}
+    for plan, mappings in looked:
+        own = Counter(plan.bytes_by_target)
+        for mapping in filter(lambda each: each.shared, mappings):
+            coming = _coming(plan, mapping)
+            own -= coming
+            place = (mapping.device, mapping.inode, mapping.offset)
+            shared.setdefault(place, {}).setdefault(plan.task.pid, Counter()).update(coming)
+        wanted += own
+    for by_process in shared.values():
+        wanted += reduce(or_, by_process.values())  # of each node the most that one brings
+    return wanted
+
+
+def _coming(plan: Plan, mapping: Mapping) -> Counter[int]:
+    """Return the bytes of a mapping that are to come to each node."""
+    inside = (plan.start >= mapping.start) & (plan.start < mapping.end)
+    size_bytes = plan.pages[inside] * plan.page_size_bytes[inside]
+    target = plan.to_node[inside]
+    return Counter({node: int(size_bytes[target == node].sum()) for node in set(target.tolist())})
+
+
+def _of_process(
+    machine: Machine, plan: Plan, mappings: Sequence[Mapping], options: Options
+) -> list[Concern]:
     return [
         *_cpuset(machine, plan),
         *_policies(plan, mappings),

@@ -23,9 +23,9 @@ from movepages.placement.nearest import (
     nearest_with_room,
 )
 from movepages.placement.planning import by_page, make_plan
-from movepages.placement.spread import spread_nodes
+from movepages.placement.spread import spread_rows
 from movepages.topology import LOCAL_DISTANCE
-from movepages.values import NO_NODE, Placement
+from movepages.values import NO_NODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from movepages.placement.running import Running
     from movepages.placement.select import Selection
     from movepages.topology import Topology
-    from movepages.values import Plan, TaskInfo
+    from movepages.values import Placement, Plan, TaskInfo
 
 NEAR_DISTANCE = 15
 """Memory no farther than this is near: sub-NUMA clusters of a socket are 11 to 13 apart, and
@@ -98,21 +98,16 @@ def follow_nodes(
         )
     if not running or not allowed:
         return placement, placement.node, np.full(len(placement), NO_NODE, np.int32)
-    stays = np.zeros(len(placement), dtype=np.bool_)
-    for node in running:
-        nearest, home = near_nodes(node, topology, allowed, free)[0]
-        stays |= distances_from(node, topology)[placement.node] <= max(near_distance, nearest)
-    far, user = _dealt_out(_part(placement, ~stays), running)
-    to = nearest_with_room(far, user, topology, allowed, free)
-    if len(running) == 1 and (to != home).any():  # there is no room for all runs undivided
-        far, user = _dealt_out(by_page(far), running)
-        to = nearest_with_room(far, user, topology, allowed, free)
-    staying = _part(placement, stays)
-    return (
-        _both(staying, far),
-        np.concatenate([staying.node, to]),
-        np.concatenate([np.full(len(staying), NO_NODE, np.int32), user]),
-    )
+    near = _near(running, topology, allowed, free, near_distance)
+    if len(running) == 1:
+        user = _users(placement, near, running)
+        to = nearest_with_room(placement, user, topology, allowed, free)
+        _, home = near_nodes(next(iter(running)), topology, allowed, free)[0]
+        if (to[user >= 0] == home).all():  # there is room for all runs undivided
+            return placement, to, user
+    pages = by_page(placement, which=~near[placement.node])
+    user = _users(pages, near, running)
+    return pages, nearest_with_room(pages, user, topology, allowed, free), user
 
 
 def saved_distance(
@@ -134,12 +129,33 @@ def saved_distance(
     return saved / LOCAL_DISTANCE
 
 
-def _dealt_out(far: Placement, running: Mapping[int, float]) -> tuple[Placement, NDArray[np.int32]]:
-    """Return pages, and the node that each is taken to be used from, by the shares of running."""
+def _near(
+    running: Mapping[int, float],
+    topology: Topology,
+    allowed: NodeSet,
+    free: Mapping[int, int],
+    near_distance: int,
+) -> NDArray[np.bool_]:
+    """Tell which nodes are near to one that runs, bool[highest possible + 2], by number."""
+    near = np.zeros(highest_node(topology) + 2, dtype=np.bool_)
+    for node in running:
+        nearest, _ = near_nodes(node, topology, allowed, free)[0]
+        near |= distances_from(node, topology) <= max(near_distance, nearest)
+    return near
+
+
+def _users(
+    pages: Placement, near: NDArray[np.bool_], running: Mapping[int, float]
+) -> NDArray[np.int32]:
+    """Return the node that each page is taken to be used from, NO_NODE for one that is near."""
+    far = ~near[pages.node]
+    user = np.full(len(pages), NO_NODE, dtype=np.int32)
     if len(running) == 1:
-        return far, np.full(len(far), next(iter(running)), np.int32)
-    weights = {node: max(1, round(share * _FINE)) for node, share in running.items()}
-    return spread_nodes(far, running, weights)
+        user[far] = next(iter(running))
+    else:
+        weights = {node: max(1, round(share * _FINE)) for node, share in running.items()}
+        user[far] = spread_rows(pages.node[far], pages.page_size_bytes[far], weights)
+    return user
 
 
 def _reasons(nodes: Mapping[int, float], running: Running) -> list[str]:
@@ -150,23 +166,3 @@ def _reasons(nodes: Mapping[int, float], running: Running) -> list[str]:
         ran = f"threads ran {share} on node {node}" if running.ran else f"last ran on node {node}"
         reasons += [ran, f"{ran}: nearest with room"]
     return reasons or [""]
-
-
-def _part(placement: Placement, chosen: NDArray[np.bool_]) -> Placement:
-    return Placement(
-        placement.start[chosen],
-        placement.pages[chosen],
-        placement.page_size_bytes[chosen],
-        placement.node[chosen],
-        placement.way,
-    )
-
-
-def _both(one: Placement, other: Placement) -> Placement:
-    return Placement(
-        np.concatenate([one.start, other.start]),
-        np.concatenate([one.pages, other.pages]),
-        np.concatenate([one.page_size_bytes, other.page_size_bytes]),
-        np.concatenate([one.node, other.node]),
-        one.way,
-    )

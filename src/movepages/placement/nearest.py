@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from movepages.nodeset import NodeSet
     from movepages.topology import Topology
@@ -25,7 +25,7 @@ def nearest_with_room(
     topology: Topology,
     allowed: NodeSet,
     free: Mapping[int, int],
-    weight: ArrayLike = 1,
+    weight: NDArray[np.int64] | int = 1,
 ) -> NDArray[np.int32]:
     """Return the node that each page is to be on, int32[n]: the nearest to its user, if it is.
 
@@ -33,34 +33,29 @@ def nearest_with_room(
     from where each is used, below 0 for one that stays. `allowed` are the nodes to choose from and
     `free` their free bytes. A page for which a node has no room goes to the next nearest, as long
     as that is nearer than where it is; else it stays. The first to be placed are the largest, and
-    of those what gains most: distance saved, times `weight` (one for each page, or for all).
+    of those what gains most: distance saved, times `weight` (int64[n], or one for all).
     """
-    sizes = pages.pages * pages.page_size_bytes
-    weights = np.broadcast_to(np.asarray(weight), len(pages))
     room = {node: free.get(node, 0) for node in allowed}
     targets = pages.node.copy()
-    waiting: dict[int, NDArray[np.int64]] = {}
+    waiting: dict[int, NDArray[np.intp]] = {}
     choices: dict[int, list[tuple[int, int]]] = {}
-    distance: dict[int, NDArray[np.int64]] = {}
+    away: dict[int, NDArray[np.int16]] = {}
     for node in np.unique(user[user >= 0]).tolist():
         mine = np.flatnonzero(user == node)
         choices[node] = near_nodes(node, topology, allowed, free)
-        distance[node] = distances_from(node, topology)[pages.node[mine]]
+        away[node] = distances_from(node, topology)
         nearest = choices[node][0][0] if choices[node] else _UNREACHABLE
-        gain = (distance[node] - nearest) * weights[mine]
-        order = np.lexsort((-gain, -sizes[mine]))
-        waiting[node], distance[node] = mine[order], distance[node][order]
+        gain = away[node][pages.node[mine]] - nearest
+        gain = gain * (weight if isinstance(weight, int) else weight[mine])
+        waiting[node] = mine[np.lexsort((-gain, -_sizes(pages, mine)))]
     for rank in range(len(allowed)):
         for node, mine in waiting.items():
-            if not len(mine):
-                continue
-            away, target = choices[node][rank]
-            better = distance[node] > away
-            fits = _fitting(sizes[mine], better, room[target])
-            targets[mine[fits]] = target
-            room[target] -= int(sizes[mine[fits]].sum())
-            left = better & ~fits
-            waiting[node], distance[node] = mine[left], distance[node][left]
+            distance, target = choices[node][rank]
+            better = mine[away[node][pages.node[mine]] > distance]
+            fits = _fitting(_sizes(pages, better), room[target])
+            targets[better[fits]] = target
+            room[target] -= int(_sizes(pages, better[fits]).sum())
+            waiting[node] = better[~fits]
     return targets
 
 
@@ -78,9 +73,9 @@ def near_nodes(
     )
 
 
-def distances_from(node: int, topology: Topology) -> NDArray[np.int64]:
-    """Return the distance from a node to each node, int64[highest possible + 2], by number."""
-    away = np.full(highest_node(topology) + 2, _UNREACHABLE, dtype=np.int64)
+def distances_from(node: int, topology: Topology) -> NDArray[np.int16]:
+    """Return the distance from a node to each node, int16[highest possible + 2], by number."""
+    away = np.full(highest_node(topology) + 2, _UNREACHABLE, dtype=np.int16)
     known = topology.node(node).distances if node in topology.online else {}
     for to, distance in known.items():
         away[to] = distance
@@ -93,13 +88,18 @@ def highest_node(topology: Topology) -> int:
     return highest
 
 
-def _fitting(
-    sizes: NDArray[np.int64], wanted: NDArray[np.bool_], room_bytes: int
-) -> NDArray[np.bool_]:
-    """Tell which of the wanted pages, of falling size, have room together, bool[n]."""
+def _sizes(pages: Placement, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Return the bytes of some runs, int64[rows]."""
+    sizes = pages.pages[rows]
+    sizes *= pages.page_size_bytes[rows]
+    return sizes
+
+
+def _fitting(sizes: NDArray[np.int64], room_bytes: int) -> NDArray[np.bool_]:
+    """Tell which pages, of falling size, have room together, bool[n]."""
     fits = np.zeros(len(sizes), dtype=np.bool_)
     for size in np.unique(sizes)[::-1].tolist():
-        alike = np.flatnonzero(wanted & (sizes == size))[: room_bytes // size]
+        alike = np.flatnonzero(sizes == size)[: room_bytes // size]
         fits[alike] = True
         room_bytes -= len(alike) * size
     return fits

@@ -136,6 +136,7 @@ class ObjectMover:
         clock: Clock | None = None,
         stop: Callable[[], bool] | None = None,
         progress: Callable[[Progress], None] | None = None,
+        mover: Callable[..., Ledger] = execute,
     ) -> None:
         """Take `total_bytes` to be what is to move in all, for the progress that is told."""
         self.ended = "done"
@@ -146,6 +147,7 @@ class ObjectMover:
         self._clock = clock or SystemClock()
         self._began = self._clock.now()
         self._stop, self._progress = stop or _never, progress
+        self._mover = mover
         self._done_pages = self._done_bytes = self._moved_bytes = 0
 
     def plan(self, memory: Memory) -> Sums:
@@ -188,7 +190,7 @@ class ObjectMover:
             if left <= 0:
                 return untouched(plan, "time limit")
             options = replace(options, time_limit_s=left)
-        ledger = execute(
+        ledger = self._mover(
             plan,
             self._machine,
             options,

@@ -61,20 +61,22 @@ def plan_pack(
 def pack_nodes(
     placement: Placement, free: Mapping[int, int], preferred: Iterable[int] = ()
 ) -> tuple[Placement, NDArray[np.int32]]:
-    """Return a placement, cut into pages, and a node for each page, of as few as hold them.
+    """Return a placement, and a node for each run, of as few as hold them.
 
-    `free` is bytes by node, of the nodes that may be chosen. Raises NodeFullError.
+    Runs that leave their node are cut into pages. `free` is bytes by node, of the nodes that may be
+    chosen. Raises NodeFullError.
     """
-    pages = by_page(placement)
     here = _pages_by_node(placement)
     nodes = [
         _Node(node, room, here.get(node, {}), _bytes(here.get(node, {})))
         for node, room in sorted(free.items())
     ]
     chosen = _choose(nodes, _total(here.values()), NodeSet(preferred))
+    kept = [node.id for node in chosen]
+    pages = by_page(placement, which=~np.isin(placement.node, kept))
     targets = pages.node.copy()
-    left = ~np.isin(pages.node, [node.id for node in chosen])
-    arriving = Counter(pages.page_size_bytes[left].tolist())
+    left = ~np.isin(pages.node, kept)
+    arriving = _total(here.values()) - _total(node.pages for node in chosen)
     for node, size, count in _filled(chosen, arriving) or ():
         coming = np.flatnonzero(left & (pages.page_size_bytes == size))[:count]
         targets[coming] = node
@@ -161,12 +163,11 @@ def _filled(chosen: Sequence[_Node], arriving: Sizes) -> list[tuple[int, int, in
 def _pages_by_node(placement: Placement) -> dict[int, Counter[int]]:
     """Count the pages on each node by their size."""
     here: dict[int, Counter[int]] = {}
-    kinds = np.stack([placement.node.astype(np.int64), placement.page_size_bytes])
-    found, kind = np.unique(kinds, axis=1, return_inverse=True)
-    counts = np.zeros(found.shape[1], dtype=np.int64)
-    np.add.at(counts, kind.reshape(-1), placement.pages)
-    for node, size, count in zip(*found.tolist(), counts.tolist(), strict=True):
-        here.setdefault(node, Counter())[size] = count
+    for node in np.unique(placement.node).tolist():
+        mine = placement.node == node
+        for size in np.unique(placement.page_size_bytes[mine]).tolist():
+            pages = int(placement.pages[mine & (placement.page_size_bytes == size)].sum())
+            here.setdefault(node, Counter())[size] = pages
     return here
 
 

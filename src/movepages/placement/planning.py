@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from movepages.errors import ArgumentError
 from movepages.placement import select
+from movepages.placement.rows import RowIndex
 from movepages.values import NO_NODE, PageRuns, Placement, Plan
 
 if TYPE_CHECKING:
@@ -59,31 +59,31 @@ def make_plan(
     """
     count = len(placement)
     targets = np.broadcast_to(np.asarray(to, dtype=np.int32), count)
-    why = np.broadcast_to(np.asarray(reason, dtype=np.int32), count)
+    why = np.broadcast_to(np.asarray(reason), count)
     if count and not 0 <= int(why.min()) <= int(why.max()) < len(reasons):
         raise ArgumentError(f"a reason is an index into the {len(reasons)} reasons given")
     _refuse_overlap(placement)
-    there = (placement.node == targets) & (not keep_there)
-    without_room = there & np.asarray(crowded, dtype=np.bool_)
-    wanted = np.flatnonzero(~there & (placement.pages > 0))
-    there &= ~without_room
-    order = wanted[np.lexsort((placement.start[wanted], targets[wanted]))]
-    sizes = placement.pages * placement.page_size_bytes
-    return _joined(
-        Plan(
-            task=task,
-            start=placement.start[order],
-            pages=placement.pages[order],
-            page_size_bytes=placement.page_size_bytes[order],
-            from_node=placement.node[order],
-            to_node=targets[order],
-            reason=why[order],
-            reasons=tuple(reasons),
-            there_pages=int(placement.pages[there].sum()),
-            there_bytes=int(sizes[there].sum()),
-            crowded_pages=int(placement.pages[without_room].sum()),
-            crowded_bytes=int(sizes[without_room].sum()),
-        )
+    stays = (placement.node == targets) & (not keep_there)
+    without_room = stays & np.asarray(crowded, dtype=np.bool_)
+    staying_bytes = _bytes_by_node(placement, stays)
+    crowded_bytes = sum(_bytes_by_node(placement, without_room).values())
+    staying_pages = int(placement.pages @ stays)
+    crowded_pages = int(placement.pages @ without_room)
+    first, pages = _runs(placement, targets, why, ~stays & (placement.pages > 0))
+    return Plan(
+        task=task,
+        reason=why[first].astype(np.int32),
+        start=placement.start[first],
+        pages=pages,
+        page_size_bytes=placement.page_size_bytes[first],
+        from_node=placement.node[first],
+        to_node=targets[first],
+        reasons=tuple(reasons),
+        there_pages=staying_pages - crowded_pages,
+        there_bytes=sum(staying_bytes.values()) - crowded_bytes,
+        crowded_pages=crowded_pages,
+        crowded_bytes=crowded_bytes,
+        staying_bytes_by_node=staying_bytes,
     )
 
 
@@ -102,14 +102,21 @@ def in_turn(placement: Placement, nodes: Iterable[int]) -> tuple[Placement, NDAr
     return pages, np.resize(turns, len(pages))
 
 
-def by_page(placement: Placement) -> Placement:
-    """Cut a placement into runs of one page each."""
-    addresses = placement.page_runs().addresses()
+def by_page(placement: Placement, *, which: ArrayLike = True) -> Placement:
+    """Cut a placement into runs of one page each, all of its runs or some, bool[n].
+
+    Columns in which all rows are alike take no memory, and are read-only.
+    """
+    whole = np.maximum(np.where(which, 1, placement.pages), 1)
+    if (placement.pages == whole).all():
+        return placement
+    pieces = placement.pages // whole
+    rows = RowIndex(PageRuns(placement.start, pieces, whole * placement.page_size_bytes))
     return Placement(
-        addresses,
-        np.ones(len(addresses), dtype=np.int64),
-        np.repeat(placement.page_size_bytes, placement.pages),
-        placement.page_nodes(),
+        rows.addresses(rows.whole),
+        _repeated(whole, pieces),
+        _repeated(placement.page_size_bytes, pieces),
+        np.repeat(placement.node, pieces),
         placement.way,
     )
 
@@ -145,32 +152,71 @@ def _covered(runs: PageRuns, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]
     return covered
 
 
+def _repeated(values: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    if (values == values[0]).all():
+        return np.broadcast_to(values[0], int(times.sum()))
+    return np.repeat(values, times)
+
+
+def _bytes_by_node(placement: Placement, which: NDArray[np.bool_]) -> dict[int, int]:
+    """Add up the bytes of some runs by the node that they are on."""
+    sizes = placement.pages * placement.page_size_bytes * which
+    return {
+        node: int(sizes @ (placement.node == node))
+        for node in np.unique(placement.node[which]).tolist()
+    }
+
+
+def _ends(placement: Placement) -> NDArray[np.uint64]:
+    """Return the address behind each run, uint64[n]."""
+    ends = (placement.pages * placement.page_size_bytes).view(np.uint64)
+    ends += placement.start
+    return ends
+
+
 def _refuse_overlap(placement: Placement) -> None:
-    order = np.argsort(placement.start, kind="stable")
-    start = placement.start[order]
-    sizes = (placement.pages * placement.page_size_bytes).view(np.uint64)[order]
-    overlap = np.flatnonzero(start[:-1] + sizes[:-1] > start[1:])
+    start, ends = placement.start, _ends(placement)
+    if (ends[:-1] <= start[1:]).all():
+        return
+    order = np.argsort(start, kind="stable")
+    overlap = np.flatnonzero(ends[order[:-1]] > start[order[1:]])
     if len(overlap):
         raise ArgumentError(
-            f"the page at {int(start[overlap[0] + 1]):#x} is in two runs; a plan names each once"
+            f"the page at {int(start[order[overlap[0] + 1]]):#x} is in two runs; "
+            "a plan names each once"
         )
 
 
-def _joined(made: Plan) -> Plan:
-    """Join runs that follow each other and are alike."""
-    if len(made) < 2:
-        return made
-    ends = made.start + (made.pages * made.page_size_bytes).view(np.uint64)
-    new = made.start[1:] != ends[:-1]
-    for facts in (made.page_size_bytes, made.from_node, made.to_node, made.reason):
-        new |= facts[1:] != facts[:-1]
-    first = np.flatnonzero(np.append(True, new))
-    return replace(
-        made,
-        start=made.start[first],
-        pages=np.add.reduceat(made.pages, first),
-        page_size_bytes=made.page_size_bytes[first],
-        from_node=made.from_node[first],
-        to_node=made.to_node[first],
-        reason=made.reason[first],
-    )
+def _runs(
+    placement: Placement,
+    targets: NDArray[np.int32],
+    why: NDArray[np.generic],
+    wanted: NDArray[np.bool_],
+) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Join the wanted rows that follow each other and are alike, sorted by target and address.
+
+    Return the first row of each run that comes of it, and how many pages the run has.
+    """
+    order = _by_target(placement.start, targets, wanted)
+    if not len(order):
+        return order, placement.pages[order]
+    begins = np.ones(len(order), dtype=np.bool_)
+    begins[1:] = placement.start[order[1:]] != _ends(placement)[order[:-1]]
+    for facts in (placement.page_size_bytes, placement.node, targets, why):
+        column = facts[order]
+        begins[1:] |= column[1:] != column[:-1]
+    first = np.flatnonzero(begins)
+    pages = np.add.reduceat(placement.pages[order], first)
+    return order[first], pages
+
+
+def _by_target(
+    start: NDArray[np.uint64], targets: NDArray[np.int32], wanted: NDArray[np.bool_]
+) -> NDArray[np.intp]:
+    """Return the wanted rows in order of target node, then address."""
+    rows = np.flatnonzero(wanted)
+    if (start[1:] <= start[:-1]).any():  # a placement promises to rise, but need not for a plan
+        return rows[np.lexsort((start[rows], targets[rows]))]
+    node = targets[rows]
+    short = node.astype(np.int16)  # NumPy sorts these in a fifth of the time
+    return rows[np.argsort(short if (short == node).all() else node, kind="stable")]

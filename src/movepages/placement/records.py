@@ -51,6 +51,7 @@ class _Plan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     there_bytes: int
     crowded_pages: int = 0
     crowded_bytes: int = 0
+    staying_bytes_by_node: dict[int, int] = {}
     runs: list[_Run]
 
 
@@ -103,7 +104,8 @@ def _decoded(text: bytes, kind: type[Any], name: str) -> Any:
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedError(name, 0, "JSON", str(error)) from None
+        problem = str(error).removeprefix("JSON is malformed: ")
+        raise MalformedError(name, 0, "JSON", problem) from None
 
 
 def _plan_fields(plan: Plan) -> dict[str, Any]:
@@ -115,6 +117,7 @@ def _plan_fields(plan: Plan) -> dict[str, Any]:
         "there_bytes": plan.there_bytes,
         "crowded_pages": plan.crowded_pages,
         "crowded_bytes": plan.crowded_bytes,
+        "staying_bytes_by_node": dict(plan.staying_bytes_by_node),
     }
 
 
@@ -219,6 +222,7 @@ def _plan_of(record: _Plan, runs: Sequence[_Run], name: str) -> Plan:
         there_bytes=record.there_bytes,
         crowded_pages=record.crowded_pages,
         crowded_bytes=record.crowded_bytes,
+        staying_bytes_by_node=record.staying_bytes_by_node,
     )
     _refuse_nonsense(plan, name)
     return plan
@@ -247,6 +251,10 @@ def _refuse_nonsense(plan: Plan, name: str) -> None:
             raise MalformedError(name, 0, field, "it must be 1 or more")
     if len(plan) and not 0 <= int(plan.reason.min()) <= int(plan.reason.max()) < len(plan.reasons):
         raise MalformedError(name, 0, "reason", "there is no such reason")
+    staying = plan.staying_bytes_by_node
+    if staying and sum(staying.values()) != plan.there_bytes + plan.crowded_bytes:
+        said = "it does not add up to there_bytes and crowded_bytes"
+        raise MalformedError(name, 0, "staying_bytes_by_node", said)
     ends = [
         start + pages * size
         for start, pages, size in zip(

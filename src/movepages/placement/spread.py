@@ -43,7 +43,7 @@ def plan_spread(
     nodes = NodeSet(to)
     placement, targets = spread_nodes(select.locate(machine, task.pid, selection), nodes, weights)
     strange = ~np.isin(placement.node, list(nodes))
-    return make_plan(task.id, placement, targets, reason=strange.astype(np.int32), reasons=_REASONS)
+    return make_plan(task.id, placement, targets, reason=strange, reasons=_REASONS)
 
 
 def spread_nodes(
@@ -56,11 +56,18 @@ def spread_nodes(
     nodes = NodeSet(to)
     weighing = _checked(nodes, weights)
     pages = by_page(placement)
-    targets = pages.node.copy()
-    for size in np.unique(pages.page_size_bytes):
-        alike = np.flatnonzero(pages.page_size_bytes == size)
-        targets[alike] = _spread(pages.node[alike], weighing)
-    return pages, targets
+    return pages, spread_rows(pages.node, pages.page_size_bytes, weighing)
+
+
+def spread_rows(
+    nodes: NDArray[np.int32], page_size_bytes: NDArray[np.int64], weights: Mapping[int, int]
+) -> NDArray[np.int32]:
+    """Return a node for each page, int32[n], from its node and its size, as `spread_nodes` does."""
+    targets = nodes.copy()
+    for size in np.unique(page_size_bytes):
+        alike = page_size_bytes == size
+        targets[alike] = _spread(nodes[alike], weights)
+    return targets
 
 
 def shares(pages_by_node: Mapping[int, int], weights: Mapping[int, int]) -> dict[int, int]:
@@ -103,8 +110,8 @@ def _spread(now: NDArray[np.int32], weights: Mapping[int, int]) -> NDArray[np.in
     leaves = np.zeros(len(now), dtype=np.bool_)
     for node, count in here.items():
         own = share.get(node, 0)
-        if count > own:  # it keeps every (count / own)th
-            leaves[now == node] = np.arange(count) * own % count >= own
+        if count > own:
+            leaves[now == node] = ~_evenly(own, count)
     targets = now.copy()
     targets[leaves] = _mixed({node: own - here.get(node, 0) for node, own in share.items()})
     return targets
@@ -113,6 +120,21 @@ def _spread(now: NDArray[np.int32], weights: Mapping[int, int]) -> NDArray[np.in
 def _mixed(counts: Mapping[int, int]) -> NDArray[np.int32]:
     """Return each node as often as its count says, evenly mixed; none for a count below 1."""
     wanting = {node: count for node, count in counts.items() if count > 0}
-    nodes = np.repeat(np.array(list(wanting), dtype=np.int32), list(wanting.values()))
-    turns = [(np.arange(count) + 0.5) / count for count in wanting.values()]
-    return nodes[np.argsort(np.concatenate([np.zeros(0), *turns]), kind="stable")]
+    left = sum(wanting.values())
+    mixed = np.zeros(left, dtype=np.int32)
+    waiting = np.ones(left, dtype=np.bool_)
+    for node, count in wanting.items():
+        chosen = np.zeros_like(waiting)
+        chosen[waiting] = _evenly(count, left)
+        mixed[chosen] = node
+        waiting &= ~chosen
+        left -= count
+    return mixed
+
+
+def _evenly(count: int, rows: int) -> NDArray[np.bool_]:
+    """Choose so many of some rows, evenly from all along them, bool[rows]."""
+    place = np.arange(rows)
+    place *= count
+    place %= rows
+    return place < count

@@ -109,13 +109,20 @@ def or_dash(show: Callable[[Any], str]) -> Callable[[Any], str]:
 
 
 def shorten_middle(text: str, width: int) -> str:
-    """Cut a text in its middle, for both ends of a path tell more: `/usr/l…ython3.11.so`."""
+    """Cut a text in its middle, where both ends tell something: `weighted …leave:0-2`."""
     if len(text) <= width:
         return text
     if width < 3:
         return text[-width:] if width else ""
     tail = (width - 1) * 2 // 3
     return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+
+
+def shorten_path(text: str, width: int) -> str:
+    """Cut a path at its front, for its end tells more: `…/libpython3.11.so`."""
+    if len(text) <= width:
+        return text
+    return f"…{text[len(text) - width + 1 :]}" if width > 1 else text[len(text) - width :]
 
 
 def shorten_list(text: str, width: int, separator: str = " ") -> str:
@@ -261,10 +268,10 @@ FIELDS: dict[str, Field] = {
         ),
         Field("permissions", "PERM", "rwx, and p private or s shared"),
         Field("kind", "KIND", "heap, stack, anon, shm, huge, file or special"),
-        Field("path", "MAPPING", "path", path_or_anonymous, shorten=shorten_middle),
+        Field("path", "MAPPING", "path", path_or_anonymous, shorten=shorten_path),
         Field("along", "ALONG IT", "nodes, a character for each part", pieces=strip_pieces),
         # mappings together
-        Field("group", "GROUP", "kind or path", printable, shorten=shorten_middle),
+        Field("group", "GROUP", "kind or path", printable, shorten=shorten_path),
         _count("mapping_count", "MAPPINGS", "mappings"),
         # a thread
         Field("tid", "TID", "thread id", right=True),
@@ -276,8 +283,8 @@ FIELDS: dict[str, Field] = {
         # processes side by side
         Field("process", "PROCESS", "name and pid", printable, shorten=shorten_middle),
         # a file or a segment
-        Field("file", "FILE", "path", printable, shorten=shorten_middle),
-        Field("segment", "SEGMENT", "name or path", printable, shorten=shorten_middle),
+        Field("file", "FILE", "path", printable, shorten=shorten_path),
+        Field("segment", "SEGMENT", "name or path", printable, shorten=shorten_path),
         Field("owner", "OWNER", "user", printable),
         Field("attached", "USERS", "attaches", known_count, right=True),
         # what is to be moved
@@ -307,6 +314,7 @@ FIELDS: dict[str, Field] = {
         # before and after
         _size("before_bytes", "BEFORE"),
         _size("after_bytes", "AFTER"),
+        _size("planned_bytes", "PLANNED"),
     )
 }
 

@@ -50,7 +50,7 @@ def write_followed(event: Followed | Ended, output: Output) -> None:
 
     who = title(event.task.command, event.task.pid)
     what = "has ended" if isinstance(event, Ended) else _moved(event)
-    output.line(f"{_since(event.seconds):>7}  {who} {what}")
+    output.sentence(f"{_since(event.seconds):>7}  {who} {what}", indent=9)
     output.stream.flush()
 
 
@@ -71,7 +71,7 @@ def write_account(moves: int, sums: Sums, output: Output) -> None:
     """Write what became of all pages, and why some stayed."""
     failed = sum(sums.failed().values())
     untried = f", {counted(sums.untried_pages, 'page')} not tried" if sums.untried_pages else ""
-    output.line(
+    output.sentence(
         f"{counted(moves, 'move')}: {counted(sums.moved_pages, 'page')} "
         f"({format_size(sums.moved_bytes)}) moved, {counted(failed, 'page')} failed{untried}"
     )

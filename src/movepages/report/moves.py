@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from movepages.abi import PAGE_STATUSES, status_name
 from movepages.nodeset import NodeSet
+from movepages.report.by_node import BEFORE_AFTER, before_after, write_moved, write_planned
 from movepages.report.fields import counted, encode, fields, node_keys, printable
 from movepages.report.pages import status_meaning
 from movepages.report.process import title
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 OUTCOME = fields("outcome", "pages", "remark")
 PLANNED = fields("from_node", "to_node", "pages", "size_bytes", "reason")
-BEFORE_AFTER = fields("node", "before_bytes", "after_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +95,6 @@ class MigrateSnapshot:
     after: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class BeforeAfter:
-    """Resident memory of a process on one node, before and after."""
-
-    node: int
-    before_bytes: int
-    after_bytes: int
-
-
 def write_move_text(snapshot: MoveSnapshot, output: Output) -> None:
     """Write the counts by outcome, or the plan; then each failing status once, with its remedy."""
     for number, (command, plan) in enumerate(zip(snapshot.commands, snapshot.plans, strict=True)):
@@ -116,21 +107,26 @@ def write_move_text(snapshot: MoveSnapshot, output: Output) -> None:
             output.paragraph(remark)
         if snapshot.span_bytes:
             present = plan.present_bytes
-            output.line(
+            output.sentence(
                 f"{f'{format_size(present)} of memory is' if present else 'Nothing is'} present "
                 f"in the {format_size(snapshot.span_bytes)} of addresses given"
             )
+        elif not (plan.page_count or plan.there_pages or plan.crowded_pages):
+            output.sentence(f"No page that is in memory is meant by: {snapshot.selection}")
         output.line()
         if snapshot.dry_run:
             _write_plan(plan, output)
         elif number < len(snapshot.ledgers):
             ledger = snapshot.ledgers[number]
             output.table(OUTCOME, [*outcome_rows(ledger), *_without_room(plan)])
+            write_moved(ledger, output)
         else:
             output.line("Nothing was tried: the work was interrupted before.")
     for missing in snapshot.missing:
         output.line()
-        output.line(f"{printable(missing)}: it is not there, has ended, or is not yours to look at")
+        output.sentence(
+            f"{printable(missing)}: it is not there, has ended, or is not yours to look at"
+        )
     explain_failures(snapshot.ledgers, output)
 
 
@@ -140,14 +136,17 @@ def _write_plan(plan: Plan, output: Output) -> None:
     if moves:
         output.table(PLANNED, moves)
         output.line()
-    output.line(
+    write_planned(plan, output)
+    output.sentence(
         f"This is a dry run: {counted(plan.page_count, 'page')} ({format_size(plan.total_bytes)}) "
         f"would be moved, {counted(plan.there_pages, 'page')} ({format_size(plan.there_bytes)}) "
         f"{'is' if plan.there_pages == 1 else 'are'} already there"
     )
     if plan.crowded_pages:
         size = format_size(plan.crowded_bytes)
-        output.line(f"For {counted(plan.crowded_pages, 'page')} ({size}) no nearer node has room")
+        output.sentence(
+            f"For {counted(plan.crowded_pages, 'page')} ({size}) no nearer node has room"
+        )
 
 
 def explain_failures(ledgers: Iterable[Ledger | Sums], output: Output) -> None:
@@ -221,6 +220,8 @@ def _process_json(command: str, remark: str, ledger: Ledger) -> dict[str, Any]:
         "not_tried": ledger.untried_pages,
         "failed": {status_name(code): pages for code, pages in _most_first(ledger.failed())},
         "bytes_moved": ledger.moved_bytes,
+        "bytes_by_node_before": node_keys(ledger.plan.bytes_by_node),
+        "bytes_by_node_after": node_keys(ledger.bytes_by_node),
         "spilled": ledger.spilled_pages,
         "strayed": {status_name(where): pages for where, pages in ledger.strayed().items()},
         "verified": ledger.verified,
@@ -238,19 +239,12 @@ def write_migrate_text(snapshot: MigrateSnapshot, output: Output) -> None:
         (f": from {node_names(snapshot.source)} to {node_names(snapshot.target)}", ""),
     )
     output.line()
-    nodes = sorted(snapshot.before.keys() | snapshot.after.keys())
-    output.table(
-        BEFORE_AFTER,
-        [
-            BeforeAfter(node, snapshot.before.get(node, 0), snapshot.after.get(node, 0))
-            for node in nodes
-        ],
-    )
+    output.table(BEFORE_AFTER, before_after(snapshot.before, snapshot.after))
     output.line()
     if not snapshot.not_moved:
         output.line("Every page that was to move has moved.")
         return
-    output.line(
+    output.sentence(
         f"Not moved: {counted(snapshot.not_moved, 'page')} (a huge page counts as one); "
         "`movepages move` says why."
     )

@@ -7,14 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from movepages.abi import status_name
+from movepages.report.by_node import BEFORE_AFTER, before_after
 from movepages.report.fields import counted, encode, fields, node_keys, printable
-from movepages.report.moves import (
-    BEFORE_AFTER,
-    OUTCOME,
-    BeforeAfter,
-    explain_failures,
-    outcome_rows,
-)
+from movepages.report.moves import OUTCOME, explain_failures, outcome_rows
 from movepages.units import format_size
 
 if TYPE_CHECKING:
@@ -139,7 +134,7 @@ def _write_plan(sums: Sums, output: Output) -> None:
         output.table(PLANNED, rows)
         output.line()
     size_bytes = sum(row.size_bytes for row in rows)
-    output.line(
+    output.sentence(
         f"This is a dry run: {counted(sums.untried_pages, 'page')} ({format_size(size_bytes)}) "
         f"would be moved, {counted(sums.already_there, 'page')} "
         f"({format_size(sums.already_there_bytes)}) "
@@ -148,16 +143,9 @@ def _write_plan(sums: Sums, output: Output) -> None:
 
 
 def _write_moved(thing: ObjectFacts, sums: Sums, output: Output) -> None:
-    after = thing.after
-    nodes = sorted(thing.bytes_by_node.keys() | after.keys()) if after is not None else []
-    if after is not None and nodes:
-        output.table(
-            BEFORE_AFTER,
-            [
-                BeforeAfter(node, thing.bytes_by_node.get(node, 0), after.get(node, 0))
-                for node in nodes
-            ],
-        )
+    rows = before_after(thing.bytes_by_node, thing.after) if thing.after is not None else []
+    if rows:
+        output.table(BEFORE_AFTER, rows)
         output.line()
     output.table(OUTCOME, outcome_rows(sums))
 

@@ -66,6 +66,21 @@ class Output:
         """Write a line that heads what follows."""
         self.styled((text, "bold"))
 
+    def sentence(self, text: str, indent: int = 0) -> None:
+        """Write a sentence: on one line; on a terminal on more, so that no word is cut.
+
+        All lines but the first begin with `indent` blanks.
+        """
+        if self.width is not None and len(text) > self.width:
+            text = textwrap.fill(
+                text,
+                self.width,
+                subsequent_indent=" " * indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        self.line(text)
+
     def paragraph(self, text: str) -> None:
         """Write a text as lines that fit, a little to the right of what stands above."""
         for text_line in textwrap.wrap(text, (self.width or _PARAGRAPH_WIDTH) - 2):

@@ -127,7 +127,7 @@ def write_text(
     output.line(f"{view.noun}, {order.words}")
     output.table(view.columns, view.shown(process, rows[:FIRST_SCREEN]))
     if (more := len(rows) - FIRST_SCREEN) > 0:
-        output.line(f"... {count(more)} more, --all")
+        output.line(f"... {count(more)} more: see --all")
 
 
 def to_json(process: ProcessSnapshot, by: str = "mapping") -> dict[str, Any]:

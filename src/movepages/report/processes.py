@@ -28,11 +28,14 @@ def write_processes(
     rows = sorted(processes, key=lambda process: -process.resident_bytes)
     output.table(
         _columns(nodes),
-        [*(_row(process) for process in rows), _total(processes)],
+        [*(_row(process, nodes) for process in rows), _total(processes, nodes)],
     )
+    if len(processes) > 1:
+        output.line()
+        output.line("Memory that several of them map is counted for each.")
     if names := ", ".join(missing):
         output.line()
-        output.line(f"not found, ended, or not to be looked at: {names}")
+        output.sentence(f"not found, ended, or not to be looked at: {names}")
 
 
 def processes_json(processes: Sequence[ProcessSnapshot], missing: Iterable[str]) -> dict[str, Any]:
@@ -53,26 +56,30 @@ def _columns(nodes: Sequence[int]) -> tuple[Field, ...]:
     return (*fields("process", "resident_bytes"), *by_node, *fields("near_share", "mean_distance"))
 
 
-def _row(process: ProcessSnapshot) -> SimpleNamespace:
+def _row(process: ProcessSnapshot, nodes: Sequence[int]) -> SimpleNamespace:
     near = process.locality
     return _cells(
         title(process.command, process.pid),
         process.bytes_by_node,
+        nodes,
         near_share=near.near_share,
         mean_distance=near.mean_distance,
     )
 
 
-def _total(processes: Sequence[ProcessSnapshot]) -> SimpleNamespace:
+def _total(processes: Sequence[ProcessSnapshot], nodes: Sequence[int]) -> SimpleNamespace:
     """Return the sum. Memory that several of them map is in it several times."""
     total: Counter[int] = Counter()
     for process in processes:
         total.update(process.bytes_by_node)
-    return _cells("all of them", dict(sorted(total.items())), near_share=None, mean_distance=None)
+    by_node = dict(sorted(total.items()))
+    return _cells("all of them", by_node, nodes, near_share=None, mean_distance=None)
 
 
-def _cells(name: str, bytes_by_node: Mapping[int, int], **others: Any) -> SimpleNamespace:
-    on_nodes = {f"node{node}": size_bytes for node, size_bytes in bytes_by_node.items()}
+def _cells(
+    name: str, bytes_by_node: Mapping[int, int], nodes: Sequence[int], **others: Any
+) -> SimpleNamespace:
+    on_nodes = {f"node{node}": bytes_by_node.get(node, 0) for node in nodes}
     return SimpleNamespace(
         process=name,
         resident_bytes=sum(bytes_by_node.values()),
