@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +39,15 @@ class FakeGuest:
         if "none" in source:
             raise FileNotFoundError(f"cannot fetch {source}")
         self.fetched.append((source, target))
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_found():
+    """Handle signals as before: the command line takes them over for the process that it is."""
+    found = {number: signal.getsignal(number) for number in cli._SIGNALS}
+    yield
+    for number, handler in found.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
