@@ -5,7 +5,8 @@
     oracle     20,000 and more random calls: the model against the page-at-a-time oracle
     programs   20,000 random programs: the model against Linux 6.12, live in the lab
     emulator   30,000 calls of 8 processes with 4 threads each, with forks, execs and signals
-    placement  64 MiB that 4 threads check are moved, spread, packed and followed, in the lab
+    placement  64 MiB that 4 threads check are moved, spread, packed and followed, in the lab, and
+               files and segments are moved there
     database   PostgreSQL under pgbench is moved around the nodes of the lab
 
 All by default. Exit code: 0, 1 if anything differed or failed, 2 usage.
@@ -31,6 +32,7 @@ PYTEST = (sys.executable, "-m", "pytest", "-q")
 GUEST_FILE = "/tmp/programs.json"  # noqa: S108 - the guest's own, of this boot alone
 RANDOM_PROGRAMS = 20_000
 PROGRAMS = ROOT / "tests" / "programs"
+OBJECTS = ROOT / "tests" / "emulator" / "programs" / "objects.py"
 TRANSACTIONS = 300
 LAB_SECONDS = 3600
 USAGE = 2
@@ -69,8 +71,10 @@ def soak_programs() -> bool:
 
 
 def soak_placement() -> bool:
-    """Move memory that threads check around the four nodes of the lab, 100 times."""
-    return _in_lab("python", PROGRAMS / "rounds.py", "64", "100", "1")
+    """Move memory that threads check around the four nodes of the lab, 100 times; then files."""
+    rounds = f"python {PROGRAMS / 'rounds.py'} 64 100 1"
+    objects = f"python {PROGRAMS / 'objects_said.py'} {OBJECTS} /tmp/objects"
+    return _in_lab("sh", "-c", f"{rounds} && mkdir /tmp/objects && {objects}")
 
 
 def soak_database() -> bool:

@@ -43,8 +43,8 @@ class Worker:
     """examples/worker.py, running: a process that checks its own memory."""
 
     def __init__(self) -> None:
-        """Start it, and wait until its memory is filled."""
-        command = [sys.executable, WORKER, str(MIB)]
+        """Start it, and wait until its memory is filled. It leaves the CPUs to who moves it."""
+        command = ["nice", "-n", "19", sys.executable, WORKER, str(MIB)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.pid = self._process.pid
         pid, number, memory, self.span = self._process.stdout.readline().split()

@@ -1,6 +1,15 @@
-"""What tests/emulator/programs/objects.py must say, on emulated nodes and on real ones."""
+"""What tests/emulator/programs/objects.py must say, on emulated nodes and on real ones.
+
+    objects_said.py PROGRAM DIRECTORY
+
+Runs that program, and ends with exit code 0 where it says just that.
+"""
 
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
 
 PAGES = 32
 KIB = 1024
@@ -49,3 +58,14 @@ def check(steps):
     assert {step["err"] for step in steps.values() if isinstance(step, dict) and "err" in step} == {
         ""
     }
+
+
+def main(program, directory):
+    """Run the program and check what it says."""
+    command = (sys.executable, program, directory)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    check(json.loads(done.stdout))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
