@@ -20,6 +20,7 @@ from movepages.errors import ArgumentError, InvalidCallError
 from movepages.linux.machine import LinuxMachine
 from movepages.placement import execute, make_plan
 from movepages.placement.planning import by_page
+from movepages.placement.spread import weighing
 from movepages.thread_policy import one_or_more, usable_nodes
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def interleave(
     memory = _of_whole_pages(array, machine)
     task = machine.task(0)
     wanted = usable_nodes(machine, task, one_or_more(nodes))
-    cycle = _weighing(wanted, weights)
+    cycle = weighing(wanted, weights)
     _set_policy(machine, memory, Mode.INTERLEAVE, wanted)
     pages = by_page(machine.locate(0, [memory.pages(machine.page_size_bytes)]))
     plan = make_plan(task.id, pages, _turns(pages, cycle), reasons=("its turn",))
@@ -186,18 +187,6 @@ def _set_policy(machine: Machine, memory: Buffer, mode: Mode, nodes: NodeSet) ->
             raise
         start, end = memory.pages(huge)
         machine.mbind(start, end - start, mode, nodes, 0)
-
-
-def _weighing(nodes: NodeSet, weights: Mapping[int, int] | None) -> dict[int, int]:
-    """Return how many pages each node gets in a row. Raises ArgumentError."""
-    if weights is None:
-        return dict.fromkeys(nodes, 1)
-    if weights.keys() != set(nodes) or not all(weight >= 1 for weight in weights.values()):
-        raise ArgumentError(
-            f"the weights {dict(weights)} do not fit nodes {nodes}; give each of them a whole "
-            "number from 1 on"
-        )
-    return {node: weights[node] for node in nodes}
 
 
 def _turns(pages: Placement, cycle: Mapping[int, int]) -> NDArray[np.int32]:

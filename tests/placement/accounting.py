@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class Clock:
     """A clock that waits for nobody, and remembers how long it was asked to."""
@@ -29,6 +31,11 @@ def accounted(ledger):
 
 
 def truth(machine, ledger):
-    """Return where the pages of a ledger are, or why nowhere."""
-    addresses = ledger.plan.page_runs().addresses()
+    """Return where the last part of each page of a ledger is, or why nowhere.
+
+    A huge page that the kernel divided, for a node had room for some of its parts, is not there.
+    """
+    plan = ledger.plan
+    last = np.repeat(plan.page_size_bytes, plan.pages) - machine.page_size_bytes
+    addresses = plan.page_runs().addresses() + last.astype(np.uint64)
     return machine.query_pages(ledger.plan.task.pid, addresses).status

@@ -344,6 +344,28 @@ def test_pages_that_are_on_the_nearest_node_with_room_stay():
     assert machine.locate(task.pid).bytes_by_node == {0: 6 * PAGE, 1: 4 * PAGE}
 
 
+@pytest.mark.parametrize(("room", "came"), [(0, 0), (1, 1), (511, 511)])
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_huge_page_of_which_only_parts_find_room(room, came, verify):
+    """The kernel divides it and moves parts; it has failed, and counts where its last part is."""
+    machine, task, _ = full_node(room=room)
+    first = task.mmap(1024)
+    task.madvise(first, 1024, "hugepage")
+    task.write(first, 1024)
+    located = machine.locate(task.pid, [(first, first + 1024 * PAGE)])
+    huge = located.page_size_bytes > PAGE
+    first = int(located.start[huge][0])
+    one = Placement(
+        located.start[huge][:1], np.ones(1, np.int64), np.array([512 * PAGE]), np.zeros(1, np.int32)
+    )
+    made = make_plan(machine.task(task.pid).id, one, 1)
+    ledger = execute(made, machine, Options(verify=verify, backoff_s=0.0), clock=Clock())
+    assert (ledger.moved_pages, ledger.failed()) == (0, {-Errno.ENOMEM: 1})
+    assert ledger.now.tolist() == [0]
+    parts = machine.query_pages(task.pid, task.addresses(first, 512)).status
+    assert parts.tolist() == [1] * came + [0] * (512 - came)
+
+
 def test_pages_do_not_spill_out_of_the_cpuset():
     """Where the process may use no other node, what found no room has failed."""
     machine, task, pages = full_node(room=4)

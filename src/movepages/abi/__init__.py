@@ -5,7 +5,15 @@ remedy, layouts of binary files. Numbers only: what they do is in the rooms abov
 """
 
 from movepages.abi.errno import Errno
-from movepages.abi.flags import Capability, Mode, ModeFlag, MoveFlag, PolicyQuery
+from movepages.abi.flags import (
+    POLICY_FLAG_WORDS,
+    POLICY_WORDS,
+    Capability,
+    Mode,
+    ModeFlag,
+    MoveFlag,
+    PolicyQuery,
+)
 from movepages.abi.limits import MAX_NUMNODES, QUERY_CHUNK_PAGES
 from movepages.abi.status import (
     CALL_ERRORS,
@@ -22,6 +30,8 @@ __all__ = [
     "CALL_ERRORS",
     "MAX_NUMNODES",
     "PAGE_STATUSES",
+    "POLICY_FLAG_WORDS",
+    "POLICY_WORDS",
     "QUERY_CHUNK_PAGES",
     "SYSCALL_NUMBERS",
     "UNWRITTEN",

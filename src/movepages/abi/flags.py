@@ -35,6 +35,25 @@ class ModeFlag(IntFlag):
     STATIC_NODES = 1 << 15
 
 
+POLICY_WORDS = {
+    Mode.DEFAULT: "default",
+    Mode.PREFERRED: "prefer",
+    Mode.BIND: "bind",
+    Mode.INTERLEAVE: "interleave",
+    Mode.LOCAL: "local",
+    Mode.PREFERRED_MANY: "prefer (many)",
+    Mode.WEIGHTED_INTERLEAVE: "weighted interleave",
+}
+"""What numa_maps calls each mode (policy_modes in mm/mempolicy.c)."""
+
+POLICY_FLAG_WORDS = {
+    ModeFlag.STATIC_NODES: "static",
+    ModeFlag.RELATIVE_NODES: "relative",
+    ModeFlag.NUMA_BALANCING: "balancing",
+}
+"""What it calls their flags (mpol_to_str in mm/mempolicy.c)."""
+
+
 class PolicyQuery(IntFlag):
     """MPOL_F_*: what get_mempolicy(2) is asked."""
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from movepages.abi import MAX_NUMNODES, Errno, Mode, ModeFlag
+from movepages.abi import (
+    MAX_NUMNODES,
+    POLICY_FLAG_WORDS,
+    POLICY_WORDS,
+    Errno,
+    Mode,
+    ModeFlag,
+)
 from movepages.kernel.address_space import VmFlag
 from movepages.kernel.mappings import NOT_CACHED, Backing
 from movepages.kernel.mpol_alloc import Preference, allocate_by
@@ -36,20 +43,6 @@ USER_NODEMASK = ModeFlag.STATIC_NODES | ModeFlag.RELATIVE_NODES
 HOME_MODES = frozenset({Mode.BIND, Mode.PREFERRED_MANY})
 """Modes that can have a home node."""
 _INTERLEAVED = frozenset({Mode.INTERLEAVE, Mode.WEIGHTED_INTERLEAVE})
-_POLICY_WORDS = {
-    Mode.DEFAULT: "default",
-    Mode.PREFERRED: "prefer",
-    Mode.BIND: "bind",
-    Mode.INTERLEAVE: "interleave",
-    Mode.LOCAL: "local",
-    Mode.PREFERRED_MANY: "prefer (many)",
-    Mode.WEIGHTED_INTERLEAVE: "weighted interleave",
-}
-_FLAG_WORDS = {
-    ModeFlag.STATIC_NODES: "static",
-    ModeFlag.RELATIVE_NODES: "relative",
-    ModeFlag.NUMA_BALANCING: "balancing",
-}
 _NO_NODES = NodeSet()
 _NO_FLAGS = ModeFlag(0)
 
@@ -161,8 +154,8 @@ def mpol_to_str(policy: MemPolicy | None) -> str:
         return "default"
     if policy.mode is Mode.LOCAL or (policy.mode is Mode.PREFERRED and not policy.nodes):
         return "local"
-    words = _POLICY_WORDS[policy.mode]
-    flags = "|".join(word for flag, word in _FLAG_WORDS.items() if policy.flags & flag)
+    words = POLICY_WORDS[policy.mode]
+    flags = "|".join(word for flag, word in POLICY_FLAG_WORDS.items() if policy.flags & flag)
     return f"{words}{'=' if flags else ''}{flags}:{policy.nodes}"
 
 

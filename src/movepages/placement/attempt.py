@@ -4,6 +4,11 @@ Since Linux 4.17 the call stops at the first batch that fails, writes no status 
 batch, moved or not, and never looks at the pages behind. (A batch goes up to the next page that
 cannot be queued: shared, absent, there already.) So whatever has no status is asked for again, and
 the pages behind the place where it stopped are told apart: nobody tried to move them.
+
+A node without room for a huge page may still have some for its parts: then the kernel divides the
+page and moves them, from the first on, as far as they go. The address of such a page tells where
+its first part is, so its last part is asked for as well. Torn between two nodes it has failed, and
+counts where its last part is.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from movepages.errors import CallError, InvalidCallError, no_such_process
 from movepages.values import CallResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -116,8 +121,17 @@ class Attempt:
     error: CallError | None = None
 
 
-def attempt(process: HeldProcess, addresses: NDArray[np.uint64], node: int, flags: int) -> Attempt:
-    """Make one call, and find out what became of every page. No CallError leaves it."""
+def attempt(
+    process: HeldProcess,
+    addresses: NDArray[np.uint64],
+    node: int,
+    flags: int,
+    last_parts: Callable[[], NDArray[np.uint64]],
+) -> Attempt:
+    """Make one call, and find out what became of every page. No CallError leaves it.
+
+    `last_parts` returns the address of the last base page of each page, uint64[n], if need be.
+    """
     try:
         result, error = process.move(addresses, node, flags), None
     except CallError as raised:
@@ -133,13 +147,37 @@ def attempt(process: HeldProcess, addresses: NDArray[np.uint64], node: int, flag
     asked = np.flatnonzero((now == UNWRITTEN)[: max(reached, _last_doubtful(error, len(status)))])
     try:
         now[asked] = process.query(addresses[asked])
+        torn = _torn(process, now, node, addresses, asked, last_parts)
     except CallError as raised:
         return Attempt(answer, now, reached, error or raised)
-    arrived = now == node
-    answer[arrived] = node
+    answer[now == node] = node
+    answer[torn] = -Errno.ENOMEM
     gone = (answer == UNWRITTEN) & np.isin(now, _ABSENT)
     answer[gone] = now[gone]
     return Attempt(answer, now, reached, error)
+
+
+def _torn(
+    process: HeldProcess,
+    now: NDArray[np.int32],
+    node: int,
+    addresses: NDArray[np.uint64],
+    asked: NDArray[np.int64],
+    last_parts: Callable[[], NDArray[np.uint64]],
+) -> NDArray[np.int64]:
+    """Return which pages seem to have arrived, and have not with their last part; correct `now`."""
+    arrived: NDArray[np.int64] = asked[now[asked] == node]
+    if len(arrived):
+        last = last_parts()[arrived]
+        large = last != addresses[arrived]
+        arrived, last = arrived[large], last[large]
+    if not len(arrived):
+        return arrived
+    where = process.query(last)
+    torn = where != node
+    arrived = arrived[torn]
+    now[arrived] = where[torn]
+    return arrived
 
 
 def _unwritten(error: CallError, count: int) -> CallResult:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -199,7 +200,8 @@ class Work:
         before = self.clock.now()
         self.throttle.moved(size_bytes, before)
         with self._away():
-            made = attempt(self.process, addresses, node, self.options.flags)
+            last_parts = partial(self.index.last_parts, batch, self.page_size_bytes)
+            made = attempt(self.process, addresses, node, self.options.flags, last_parts)
             after = self.clock.now()
         self.account.record(batch, made)
         self.in_flight = None
@@ -305,7 +307,8 @@ class Work:
         for first in range(0, len(self.account.to), _VERIFY_PAGES):
             rows = slice(first, min(first + _VERIFY_PAGES, len(self.account.to)))
             try:
-                self.account.now[rows] = self.process.query(self.index.addresses(rows))
+                last_parts = self.index.last_parts(rows, self.page_size_bytes)
+                self.account.now[rows] = self.process.query(last_parts)
             except CallError as error:
                 self.error = self.error or error
                 raise EndedError("error") from None
@@ -317,7 +320,7 @@ class Work:
         if rows is None:
             return
         try:
-            now = self.process.query(self.index.addresses(rows))
+            now = self.process.query(self.index.last_parts(rows, self.page_size_bytes))
         except CallError as error:
             self.error = self.error or error
             return

@@ -67,6 +67,12 @@ class RowIndex:
         number += np.repeat(self._zero[low:high].view(np.int64), lengths)
         return number.view(np.uint64)
 
+    def last_parts(self, rows: Rows, page_size_bytes: int) -> NDArray[np.uint64]:
+        """Return the address of the last base page of each page, uint64[n]."""
+        addresses = self.addresses(rows)
+        addresses += (self.sizes(rows) - page_size_bytes).view(np.uint64)
+        return addresses
+
     def sizes(self, rows: Rows) -> NDArray[np.int64]:
         """Return the size of each page in bytes, int64[n]."""
         if not isinstance(rows, slice):

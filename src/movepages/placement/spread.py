@@ -54,9 +54,8 @@ def spread_nodes(
     Pages of each size are spread for themselves. Raises ArgumentError as `plan_spread` does.
     """
     nodes = NodeSet(to)
-    weighing = _checked(nodes, weights)
     pages = by_page(placement)
-    return pages, spread_rows(pages.node, pages.page_size_bytes, weighing)
+    return pages, spread_rows(pages.node, pages.page_size_bytes, weighing(nodes, weights))
 
 
 def spread_rows(
@@ -88,8 +87,8 @@ def shares(pages_by_node: Mapping[int, int], weights: Mapping[int, int]) -> dict
     return share
 
 
-def _checked(nodes: NodeSet, weights: Mapping[int, int] | None) -> dict[int, int]:
-    """Return the weight of each node. Raises ArgumentError."""
+def weighing(nodes: NodeSet, weights: Mapping[int, int] | None) -> dict[int, int]:
+    """Return the weight of each node, 1 where none are given. Raises ArgumentError."""
     if not nodes:
         raise ArgumentError("there is no node to spread over; give at least one")
     if weights is None:

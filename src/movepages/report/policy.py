@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from movepages.abi import Mode, ModeFlag
+from movepages.abi import POLICY_FLAG_WORDS, POLICY_WORDS, Mode
 from movepages.report.fields import number_ranges
 
 if TYPE_CHECKING:
@@ -24,21 +24,7 @@ _NAMES = {
     Mode.PREFERRED_MANY: "preferred-many",
     Mode.WEIGHTED_INTERLEAVE: "weighted-interleave",
 }
-_KERNEL_WORDS = {
-    Mode.DEFAULT: "default",
-    Mode.PREFERRED: "prefer",
-    Mode.BIND: "bind",
-    Mode.INTERLEAVE: "interleave",
-    Mode.LOCAL: "local",
-    Mode.PREFERRED_MANY: "prefer (many)",
-    Mode.WEIGHTED_INTERLEAVE: "weighted interleave",
-}
-_FLAGS = {
-    ModeFlag.STATIC_NODES: "static",
-    ModeFlag.RELATIVE_NODES: "relative",
-    ModeFlag.NUMA_BALANCING: "balancing",
-}
-_ALL_FLAGS = sum(_FLAGS)
+_ALL_FLAGS = sum(POLICY_FLAG_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +50,7 @@ class PolicySnapshot:
 def kernel_words(policy: Policy) -> str:
     """Write a policy as numa_maps does: `bind=static:0-1` (mpol_to_str in mm/mempolicy.c)."""
     flags = "|".join(_flags(policy))
-    mode = _named(policy, _KERNEL_WORDS) + (f"={flags}" if flags else "")
+    mode = _named(policy, POLICY_WORDS) + (f"={flags}" if flags else "")
     return f"{mode}:{policy.nodes}" if policy.nodes else mode
 
 
@@ -74,7 +60,7 @@ def _named(policy: Policy, names: Mapping[Mode, str]) -> str:
 
 
 def _flags(policy: Policy) -> list[str]:
-    return [name for flag, name in _FLAGS.items() if policy.mode & flag]
+    return [name for flag, name in POLICY_FLAG_WORDS.items() if policy.mode & flag]
 
 
 def write_text(snapshot: PolicySnapshot, output: Output) -> None:
